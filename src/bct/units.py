@@ -93,3 +93,32 @@ class Split:
         bounds = [total * upto // WHOLE for upto in accumulate(self.shares)]
         creators = tuple(Satoshi(b - a) for a, b in zip([0, *bounds], bounds, strict=False))
         return creators, Satoshi(total - bounds[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Payees:
+    """Who the creators of a title are and what part each gets: one line of a payment channel.
+
+    Two titles with equal Payees share a line. Travels as a count byte, then 22 bytes each: hash, basis points
+    (big-endian).
+    """
+
+    hashes: tuple[PubKeyHash, ...]
+    split: Split
+
+    def __post_init__(self) -> None:
+        if len(self.hashes) != len(self.split.shares):
+            raise ConfigError(f"{len(self.hashes)} payees and {len(self.split.shares)} shares")
+        if any(len(h) != 20 for h in self.hashes):
+            raise ConfigError("a payee is the 20-byte hash of a public key")
+        if len(set(self.hashes)) != len(self.hashes):
+            raise ConfigError("a payee is named once: add its shares up")
+
+    @classmethod
+    def of(cls, *payees: tuple[bytes, int]) -> Payees:
+        """From (hash, basis points) pairs. Raises ConfigError for shares or hashes that cannot be."""
+        return cls(tuple(PubKeyHash(h) for h, _ in payees), Split(tuple(BasisPoints(b) for _, b in payees)))
+
+    def pack(self) -> bytes:
+        pairs = zip(self.hashes, self.split.shares, strict=True)
+        return bytes((len(self.hashes),)) + b"".join(h + struct.pack(">H", share) for h, share in pairs)
