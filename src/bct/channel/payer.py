@@ -1,0 +1,139 @@
+"""The spending side of one payment channel.
+
+Who could cheat here: the payee, by denying what it was given. So what was signed counts as spent, whether or not it was
+acknowledged, and before a total may be signed a high-water mark above it is saved (`reserve`): after a crash, or when a
+payee answers RESUME with less than it holds, the spending cap still counts every satoshi that may be out there. And
+ourselves, with an old backup: a total at or below one the payee can prove under our own key is never signed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bct.bitcoin.keys import PrivateKey, verify
+from bct.bitcoin.tx import Tx
+from bct.channel.state import Event, Role, State, move
+from bct.channel.timing import accepts_payments
+from bct.channel.transactions import Commitments, Lines, Params, Totals, commitment, fits, settlement
+from bct.errors import Action, FundsError, LocalProtocolError, RemoteProtocolError
+from bct.units import Payees
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What PIECE_PAYMENT carries: a line's new total and the payer's signature over the whole commitment."""
+
+    line: int
+    total: int
+    signature: bytes
+
+
+class Payer:
+    """State changes only in `reserve`, `pay`, `add_line`, `resumed` and `on`."""
+
+    def __init__(
+        self,
+        params: Params,
+        lines: Lines,
+        totals: Totals | None = None,
+        reserved: Totals | None = None,
+        state: State = State.OPENING,
+    ) -> None:
+        """totals, reserved: as they were saved, when the channel comes back after a restart. What lies between them
+        may have been signed before the crash, so it counts as spent for good, whatever the payee says."""
+        self.params = params
+        self.totals: Totals = totals or (0,) * len(lines)
+        self.reserved: Totals = reserved or self.totals
+        self._doubt = self.reserved
+        self.state = state
+        self._commitments = Commitments(params, lines)
+
+    @property
+    def lines(self) -> Lines:
+        return self._commitments.lines
+
+    @property
+    def spent(self) -> int:
+        """Satoshis to count as gone: the totals, and above them whatever an earlier run may have signed."""
+        return sum(max(t, d) for t, d in zip(self.totals, self._doubt, strict=True))
+
+    @property
+    def paid(self) -> int:
+        return sum(self.totals)
+
+    def on(self, event: Event) -> None:
+        self.state = move(Role.PAYER, self.state, event)
+
+    def add_line(self, payees: Payees) -> int:
+        """The number of the line that pays these creators: an old one when there is one. Raises FundsError."""
+        if payees in self.lines:
+            return self.lines.index(payees)
+        lines, totals = (*self.lines, payees), (*self.totals, 0)
+        if not fits(self.params, lines, totals):
+            raise FundsError("the payment channel has no room for another title's creators: a new one is needed")
+        self._commitments = Commitments(self.params, lines)
+        self.totals = totals
+        self.reserved = (*self.reserved, 0)
+        self._doubt = (*self._doubt, 0)
+        return len(lines) - 1
+
+    def room(self, line: int, price: int) -> bool:
+        """Whether one more payment of `price` fits the capacity."""
+        return fits(self.params, self.lines, self._risen(line, price))
+
+    def needs_reserve(self, line: int, price: int) -> bool:
+        return self.totals[line] + price > self.reserved[line]
+
+    def reserve(self, line: int, price: int, step: int) -> Totals:
+        """Raises `line`'s high-water mark to cover `price` and up to `step` more; to be saved before `pay`."""
+        mark = self.totals[line] + max(price, step)
+        self.reserved = (*self.reserved[:line], max(mark, self.reserved[line]), *self.reserved[line + 1 :])
+        return self.reserved
+
+    def pay(self, line: int, price: int, key: PrivateKey, *, now: int) -> Payment:
+        """Raises the line's total by `price` and signs. The mark must have been saved before."""
+        if self.state not in (State.OPENING, State.OPEN):
+            raise LocalProtocolError(f"the channel is {self.state.value}: nothing can be paid")
+        if price <= 0:
+            raise LocalProtocolError(f"a payment raises the total, got {price}")
+        totals = self._risen(line, price)
+        if not fits(self.params, self.lines, totals):
+            raise FundsError(f"{sum(totals)} sat and the fee exceed the {self.params.capacity} sat of the channel")
+        if totals[line] > self.reserved[line]:
+            raise LocalProtocolError(f"{totals[line]} is above the saved mark {self.reserved[line]}")
+        if not accepts_payments(self.params.lock.expiry, now):
+            raise FundsError("the payment channel is about to expire: a new one is needed")
+        signature = key.sign(self._commitments.digest(totals))
+        self.totals = totals
+        return Payment(line, totals[line], signature)
+
+    def sign_close(self, key: PrivateKey) -> bytes:
+        """Our signature at the totals as they are, so that the payee can settle even when nothing was paid."""
+        return key.sign(self._commitments.digest(self.totals))
+
+    def resumed(self, totals: Totals, signature: bytes) -> None:
+        """The payee's newest totals, proven by our own signature over them.
+
+        Higher than ours: our log was behind, we go on from there. Lower: the payee lost some; ours stand. Raises
+        RemoteProtocolError('bad-resume') when the proof does not hold or a line is unknown.
+        """
+        if len(totals) > len(self.lines):
+            raise RemoteProtocolError("bad-resume", f"{len(totals)} lines, {len(self.lines)} are known", Action.CLOSE)
+        full = (*totals, *(0,) * (len(self.lines) - len(totals)))
+        if any(full):
+            digest = Commitments(self.params, self.lines[: len(totals)]).digest(totals)
+            if not fits(self.params, self.lines, full) or not verify(self.params.lock.payer, digest, signature):
+                raise RemoteProtocolError("bad-resume", "these totals are not signed by our key", Action.CLOSE)
+        self.totals = tuple(max(a, b) for a, b in zip(self.totals, full, strict=True))
+        self.reserved = tuple(max(a, b) for a, b in zip(self.totals, self.reserved, strict=True))
+
+    def settlement(self, payee_signature: bytes, key: PrivateKey) -> Tx:
+        """The settlement as CHANNEL_CLOSED lets us rebuild it. Raises RemoteProtocolError('bad-close')."""
+        digest = self._commitments.digest(self.totals)
+        if not verify(self.params.lock.payee, digest, payee_signature):
+            raise RemoteProtocolError("bad-close", "not the payee's signature over our newest totals", Action.CLOSE)
+        unsigned = commitment(self.params, self.lines, self.totals)
+        return settlement(unsigned, payee_signature, key.sign(digest))
+
+    def _risen(self, line: int, price: int) -> Totals:
+        return (*self.totals[:line], self.totals[line] + price, *self.totals[line + 1 :])

@@ -1,0 +1,146 @@
+"""What a payment channel's transactions contain: a pure function of the totals, the same bytes on both sides.
+
+Only totals and one signature travel; the receiver rebuilds the whole transaction and parses none. Nothing here is
+chosen by a peer at payment time: not an output, not the fee, not the order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bct.bitcoin.keys import sha256d
+from bct.bitcoin.script import SIGHASH_ALL_FORKID, p2pkh
+from bct.bitcoin.tx import FINAL, Tx, TxInput, TxOutput, compact_size
+from bct.channel.lock import Lock, settlement_unlock
+from bct.units import Outpoint, Payees, PubKeyHash, Satoshi
+
+_COMMITMENT_BASE = 197  # bytes of a settlement without outputs, both signatures at their longest
+_OUTPUT = 34  # bytes of one P2PKH output
+_P2PKH_INPUT = 149  # at its longest: outpoint 36, script 1 + 74 + 34, sequence 4
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """What is fixed for a payment channel's whole life.
+
+    fee_rate: satoshis per 1,000 bytes. max_outputs: most outputs a commitment may have, change included.
+    """
+
+    outpoint: Outpoint
+    capacity: Satoshi
+    lock: Lock
+    change: PubKeyHash
+    payout: PubKeyHash
+    fee_rate: int
+    max_outputs: int
+
+
+Lines = tuple[Payees, ...]
+Totals = tuple[int, ...]
+
+
+def distinct_payees(lines: Sequence[Payees]) -> int:
+    return len({h for line in lines for h in line.hashes})
+
+
+def fee_at(rate: int, outputs: int) -> Satoshi:
+    """Upper bound for a commitment with so many outputs (change always counted), rounded up.
+
+    It does not depend on how long the two signatures turn out, so both sides know it before signing; as an upper
+    bound it always meets the rate that was agreed.
+    """
+    return Satoshi(-(-(_COMMITMENT_BASE + _OUTPUT * outputs) * rate // 1000))
+
+
+def funding_fee(rate: int, inputs: int, channels: int, lock_size: int) -> Satoshi:
+    """Upper bound for a funding transaction with P2PKH inputs, that many channel outputs, and change."""
+    size = 10 + inputs * _P2PKH_INPUT + channels * (9 + lock_size) + _OUTPUT
+    return Satoshi(-(-size * rate // 1000))
+
+
+def payouts(params: Params, lines: Lines, totals: Totals) -> list[tuple[PubKeyHash, int]]:
+    """(hash, satoshis) before change: creators merged by hash in line order, then the seeder; zeros left out."""
+    creators: dict[PubKeyHash, int] = {}
+    seeder = 0
+    for payees, total in zip(lines, totals, strict=True):
+        shares, rest = payees.split.of(total)
+        for payee, share in zip(payees.hashes, shares, strict=True):
+            creators[payee] = creators.get(payee, 0) + share
+        seeder += rest
+    paid = [(payee, amount) for payee, amount in creators.items() if amount]
+    return [*paid, (params.payout, seeder)] if seeder else paid
+
+
+def fee(params: Params, lines: Lines, totals: Totals) -> Satoshi:
+    """The fee of the commitment at these totals."""
+    return fee_at(params.fee_rate, len(payouts(params, lines, totals)) + 1)
+
+
+def outputs(params: Params, lines: Lines, totals: Totals) -> tuple[TxOutput, ...]:
+    """Every output of the commitment at these totals; the caller has checked that they fit the capacity."""
+    paid = payouts(params, lines, totals)
+    change = params.capacity - fee_at(params.fee_rate, len(paid) + 1) - sum(totals)
+    everyone = [*paid, (params.change, change)] if change else paid
+    return tuple(TxOutput(Satoshi(amount), p2pkh(payee)) for payee, amount in everyone)
+
+
+def spendable(params: Params, lines: Lines) -> int:
+    """The most that totals may add up to whatever they are: capacity less the fee with every output present."""
+    most_outputs = distinct_payees(lines) + 2
+    return max(0, params.capacity - fee_at(params.fee_rate, most_outputs))
+
+
+def fits(params: Params, lines: Lines, totals: Totals) -> bool:
+    """Whether a commitment at these totals exists: sum of totals <= capacity - fee."""
+    return sum(totals) + fee(params, lines, totals) <= params.capacity
+
+
+def commitment(params: Params, lines: Lines, totals: Totals) -> Tx:
+    """The transaction both sides sign, still without signatures: sequence FFFFFFFF, lock time 0, one input."""
+    return Tx((TxInput(params.outpoint, sequence=FINAL),), outputs(params, lines, totals))
+
+
+def settlement(unsigned: Tx, payee_signature: bytes, payer_signature: bytes) -> Tx:
+    """The commitment with both signatures: ready for the chain."""
+    unlock = settlement_unlock(payee_signature, payer_signature)
+    return Tx((TxInput(unsigned.inputs[0].outpoint, unlock, FINAL),), unsigned.outputs)
+
+
+class Commitments:
+    """Digests of one channel's commitments, from a template: all but the hash of the outputs stays the same.
+
+    This is the hot path of every payment. Equal to `sighash(commitment(...))` for all totals; a test holds the two
+    together.
+    """
+
+    __slots__ = ("_head", "_tail", "lines", "params")
+
+    def __init__(self, params: Params, lines: Lines) -> None:
+        self.params = params
+        self.lines = lines
+        script = params.lock.script()
+        outpoint = params.outpoint.pack()
+        self._head = hashlib.sha256(
+            b"".join(
+                (
+                    struct.pack("<I", 1),
+                    sha256d(outpoint),
+                    sha256d(struct.pack("<I", FINAL)),
+                    outpoint,
+                    compact_size(len(script)) + script,
+                    struct.pack("<Q", params.capacity),
+                    struct.pack("<I", FINAL),
+                )
+            )
+        )
+        self._tail = struct.pack("<II", 0, SIGHASH_ALL_FORKID)
+
+    def digest(self, totals: Totals) -> bytes:
+        """32 bytes to sign. The totals must fit (`fits`)."""
+        serialized = b"".join(o.serialize() for o in outputs(self.params, self.lines, totals))
+        preimage = self._head.copy()
+        preimage.update(sha256d(serialized) + self._tail)
+        return hashlib.sha256(preimage.digest()).digest()
