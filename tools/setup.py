@@ -206,7 +206,7 @@ def give_up(text: str) -> NoReturn:
 GOALS: dict[str, list[Callable[[], None]]] = {
     "bct": [environment, runtime, bsv_node],
     "demo": [environment, runtime, bsv_node, film],
-    "test": [environment, dev, bsv_node, film, clients, javascript],
+    "test": [clients, environment, dev, bsv_node, film, javascript],
     "lock": [environment, dev],
 }
 
