@@ -122,3 +122,10 @@ class Payees:
     def pack(self) -> bytes:
         pairs = zip(self.hashes, self.split.shares, strict=True)
         return bytes((len(self.hashes),)) + b"".join(h + struct.pack(">H", share) for h, share in pairs)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Payees:
+        """Inverse of `pack`, exactly these bytes. Raises ConfigError."""
+        if not raw or len(raw) != 1 + 22 * raw[0]:
+            raise ConfigError(f"{len(raw)} bytes are no vector of payees")
+        return cls.of(*(struct.unpack_from(">20sH", raw, at) for at in range(1, len(raw), 22)))

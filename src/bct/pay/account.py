@@ -1,0 +1,101 @@
+"""The gate: a payee's book about one payment channel, and the only place that lets a paid byte go.
+
+Who could cheat: the viewer, by asking for more than it paid: before any payment, after RESUME, across lines, the same
+piece again and again. Credit is zero: a piece is opened by its first request, and only when the line that pays this
+title's creators holds its price unused. What was opened may be asked for three times its length in all, so that a
+broken connection costs the viewer nothing and a copying machine is not paid for once.
+
+And the disk could lose what was accepted: what is served ahead of the ledger's sync stays below `unsynced_risk`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+from bct.channel.payee import Accepted, Payee
+from bct.pay.records import Opened
+from bct.units import Infohash, Outpoint, PieceIndex
+
+TIMES_SERVED = 3
+
+
+class Verdict(Enum):
+    SERVE = "serve"
+    HOLD = "hold"  # paid, but wait: the ledger has to catch up
+    REFUSE = "refuse"
+
+
+def unsynced_risk(price: int) -> int:
+    """Satoshis whose pieces may be out before their payment is durable: min(4 pieces, max(1 piece, 20 sat))."""
+    return min(4 * price, max(price, 20))
+
+
+class Account:
+    """One channel's payee, what was opened under it, and what of that the ledger has not made durable yet."""
+
+    def __init__(self, payee: Payee, nonce: bytes, cap: int | None) -> None:
+        """nonce: of the offer it was opened under; the payee key derives from it. cap: most satoshis while the funding
+        is unconfirmed; None once it is mined."""
+        self.payee = payee
+        self.nonce = nonce
+        self.cap = cap
+        self._left: dict[tuple[Infohash, PieceIndex], int] = {}
+        self._used: list[int] = [0] * len(payee.lines)
+        self._unsynced: deque[tuple[int, int]] = deque()
+        self._at_risk = 0
+
+    @property
+    def outpoint(self) -> Outpoint:
+        return self.payee.params.outpoint
+
+    def credit(self, line: int) -> int:
+        """Satoshis paid on the line and not yet used up by an opened piece."""
+        used = self._used[line] if line < len(self._used) else 0
+        return self.payee.totals[line] - used
+
+    def opened(self, infohash: Infohash) -> tuple[PieceIndex, ...]:
+        return tuple(piece for title, piece in self._left if title == infohash)
+
+    def ask(
+        self, line: int, infohash: Infohash, piece: PieceIndex, size: int, length: int, price: int
+    ) -> tuple[Verdict, Opened | None]:
+        """Whether `length` bytes of a paid piece of `size` bytes may leave now; with the record of opening it."""
+        key = (infohash, piece)
+        left = self._left.get(key)
+        if left is not None:
+            if length > left:
+                return Verdict.REFUSE, None
+            self._left[key] = left - length
+            return Verdict.SERVE, None
+        if self.credit(line) < price:
+            return Verdict.REFUSE, None
+        if self._at_risk and self._at_risk + price > unsynced_risk(price):
+            return Verdict.HOLD, None
+        self._open(key, line, size, price)
+        self._left[key] -= length
+        return Verdict.SERVE, Opened(self.outpoint, line, infohash, piece, price)
+
+    def recorded(self, sequence: int, price: int) -> None:
+        """The record of an opened piece is the ledger's number `sequence`, not durable yet."""
+        self._unsynced.append((sequence, price))
+        self._at_risk += price
+
+    def synced(self, sequence: int) -> None:
+        """The ledger is durable up to `sequence`."""
+        while self._unsynced and self._unsynced[0][0] <= sequence:
+            self._at_risk -= self._unsynced.popleft()[1]
+
+    def replay(self, record: Opened, size: int) -> None:
+        """A piece that was opened before a restart."""
+        if (record.infohash, record.piece) not in self._left:
+            self._open((record.infohash, record.piece), record.line, size, record.price)
+
+    def accept(self, line: int, total: int, signature: bytes, now: int) -> Accepted:
+        """`Payee.accept` under this channel's exposure cap."""
+        return self.payee.accept(line, total, signature, now=now, exposure=self.cap)
+
+    def _open(self, key: tuple[Infohash, PieceIndex], line: int, size: int, price: int) -> None:
+        self._used.extend([0] * (line + 1 - len(self._used)))
+        self._used[line] += price
+        self._left[key] = TIMES_SERVED * size
