@@ -71,24 +71,24 @@ class PrivateKey:
 class Verifier:
     """A public key parsed once, for a peer that signs many times."""
 
-    __slots__ = ("_point", "_scratch")
+    __slots__ = ("_point",)
 
     def __init__(self, public: bytes) -> None:
         """public: 33 bytes compressed. Raises ValueError if it is no point on the curve."""
         if len(public) != 33:
             raise ValueError(f"a public key is 33 bytes, got {len(public)}")
         self._point = _Point(public).public_key
-        self._scratch = ffi.new(_SIGNATURE)
 
     def verify(self, digest: bytes, signature: bytes) -> bool:
         """Whether `signature` (64 bytes, low s) is this key's over the 32-byte digest. High s is refused."""
         if len(signature) != 64:
             return False
         context = GLOBAL_CONTEXT.ctx
-        if not lib.secp256k1_ecdsa_signature_parse_compact(context, self._scratch, signature):
+        parsed = ffi.new(_SIGNATURE)  # one for each call: another thread may be verifying under the same key
+        if not lib.secp256k1_ecdsa_signature_parse_compact(context, parsed, signature):
             return False
         # libsecp256k1 itself returns 0 for a signature whose s is in the upper half.
-        return bool(lib.secp256k1_ecdsa_verify(context, self._scratch, digest, self._point))
+        return bool(lib.secp256k1_ecdsa_verify(context, parsed, digest, self._point))
 
 
 @lru_cache(maxsize=1024)
