@@ -1,0 +1,237 @@
+"""The ledger: what a payee must not forget, at the speed of payments.
+
+Trust: nobody but the disk can cheat here, and it does: it loses what was not synced, tears the last write, returns
+blocks of an older file, and may fail a sync and then claim success. So a record counts only once `synced` has reached
+it; each record's checksum covers the one before it, back to this file's random id; reading stops for good at the first
+record that does not fit; and after one failed write the ledger takes no more.
+
+One thread writes. While it waits for the disk, records gather, and the next sync covers them all: a sync costs about
+the same for one record as for a thousand.
+
+    header   magic 8 | version u32 | first sequence u64 | file id 16 | checksum 8          44 bytes
+    record   payload length u32 | payload | checksum 8
+
+Integers are big-endian. A checksum is BLAKE2b-64 of the checksum before it (of none, for the header) and of what
+stands between. A record's sequence is the header's first one plus its place, so a file may continue another's count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import struct
+import threading
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import BinaryIO
+
+from bct.backends import files
+from bct.errors import LocalProtocolError, StoreError
+
+VERSION = 1
+MAX_PAYLOAD = 1 << 16
+
+_MAGIC = b"bctledgr"
+_HEADER = struct.Struct(">8sIQ16s")
+_LENGTH = struct.Struct(">I")
+_CHECK_SIZE = 8
+_HEADER_SIZE = _HEADER.size + _CHECK_SIZE
+
+
+class Ledger:
+    """An open ledger. `append`, `wait` and `close` belong to the event loop it was opened in."""
+
+    def __init__(
+        self, file: BinaryIO, check: bytes, last: int, cut: int, on_synced: Callable[[int], None] | None
+    ) -> None:
+        """Use `open`."""
+        self.appended = last
+        """The sequence of the last record taken."""
+        self.synced = last
+        """The sequence of the last record that is certain to be read back after a power cut."""
+        self.cut = cut
+        """Bytes behind the last sound record, dropped when opening: a torn write, or damage."""
+        self._file = file
+        self._check = check
+        self._on_synced = on_synced
+        self._failure: StoreError | None = None
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._writer = threading.Thread(target=self._write_all, name="ledger", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        replay: Callable[[bytes], None],
+        on_synced: Callable[[int], None] | None = None,
+    ) -> Ledger:
+        """Opens, or creates, the ledger at `path`; each payload found goes to `replay` first, oldest first.
+
+        `on_synced` is then called in the running loop with the last durable sequence, once for each sync. Blocks while
+        it reads. Raises StoreError: the disk refuses, another process has it open, or it is no ledger of this version.
+        """
+        try:
+            if not path.exists():
+                files.create(path, _new_header())
+            file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            _lock(file, path)
+            check, last, cut = _recover(file, path, replay)
+        except OSError as error:
+            file.close()
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        except BaseException:
+            file.close()
+            raise
+        return cls(file, check, last, cut, on_synced)
+
+    def append(self, payload: bytes) -> int:
+        """Hands a record to the writer, without waiting, and returns its sequence: see `synced`.
+
+        Raises StoreError once a write has failed; nothing past `synced` may be believed from then on.
+        """
+        if self._failure:
+            raise self._failure
+        if len(payload) > MAX_PAYLOAD:
+            raise LocalProtocolError(f"a ledger record holds at most {MAX_PAYLOAD} bytes, got {len(payload)}")
+        self.appended += 1
+        self._queue.put(payload)
+        return self.appended
+
+    async def wait(self, sequence: int) -> None:
+        """Returns once the record is durable. Raises StoreError if it never will be."""
+        if sequence > self.appended:
+            raise LocalProtocolError(f"record {sequence} was never appended; the last one is {self.appended}")
+        if sequence <= self.synced:
+            return
+        if self._failure:
+            raise self._failure
+        future = self._waiting.setdefault(sequence, self._loop.create_future())
+        await asyncio.shield(future)  # several may wait for it; one that is cancelled does not cancel it for the rest
+
+    async def close(self) -> None:
+        """Syncs all that was appended, then lets the file go. Raises StoreError if that failed, now or before."""
+        if self._writer.is_alive():
+            self._queue.put(None)
+            await asyncio.to_thread(self._writer.join)
+        await asyncio.sleep(0)  # what the writer had to say stands in the loop's queue before this
+        self._file.close()
+        if self._failure:
+            raise self._failure
+
+    def _write_all(self) -> None:
+        written = self.synced
+        closing = False
+        while not closing:
+            batch, closing = self._next_batch()
+            try:
+                self._commit(batch)
+            except OSError as error:
+                failure = StoreError(f"the ledger lost its disk after record {written}: {error.strerror}")
+                self._loop.call_soon_threadsafe(self._fail, failure)
+                return
+            written += len(batch)
+            self._loop.call_soon_threadsafe(self._advance, written)
+
+    def _next_batch(self) -> tuple[list[bytes], bool]:
+        """All that has gathered, at least one record, and whether the end was asked for."""
+        batch: list[bytes] = []
+        payload = self._queue.get()
+        while payload is not None:
+            batch.append(payload)
+            try:
+                payload = self._queue.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[bytes]) -> None:
+        parts: list[bytes] = []
+        for payload in batch:
+            head = _LENGTH.pack(len(payload))
+            self._check = _checksum(self._check, head, payload)
+            parts += (head, payload, self._check)
+        rest = memoryview(b"".join(parts))
+        while rest:
+            rest = rest[self._file.write(rest) :]  # near a full disk a write may be short; the next one says why
+        os.fdatasync(self._file.fileno())
+
+    def _advance(self, synced: int) -> None:
+        before, self.synced = self.synced, synced
+        for sequence in range(before + 1, synced + 1):
+            if future := self._waiting.pop(sequence, None):
+                future.set_result(None)
+        if self._on_synced and synced > before:
+            self._on_synced(synced)
+
+    def _fail(self, failure: StoreError) -> None:
+        self._failure = failure
+        for future in self._waiting.values():
+            future.set_exception(failure)
+        self._waiting.clear()
+
+
+def _new_header() -> bytes:
+    head = _HEADER.pack(_MAGIC, VERSION, 1, secrets.token_bytes(16))
+    return head + _checksum(head)
+
+
+def _checksum(*parts: bytes) -> bytes:
+    return blake2b(b"".join(parts), digest_size=_CHECK_SIZE).digest()
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
+    except BlockingIOError:
+        raise StoreError(f"{path} is open in another node; stop that one first") from None
+
+
+def _recover(file: BinaryIO, path: Path, replay: Callable[[bytes], None]) -> tuple[bytes, int, int]:
+    """(last checksum, last sequence, bytes cut off). Leaves the file at its end, and durable as it was read."""
+    with open(file.fileno(), "rb", buffering=1 << 20, closefd=False) as reader:
+        check, first = _read_header(reader, path)
+        end, last = _HEADER_SIZE, first - 1
+        while (found := _read_record(reader, check)) is not None:
+            payload, check = found
+            end += _LENGTH.size + len(payload) + _CHECK_SIZE
+            last += 1
+            replay(payload)
+        size = os.fstat(file.fileno()).st_size
+    file.truncate(end)
+    file.seek(end)
+    os.fdatasync(file.fileno())  # a killed process leaves records that are in memory only
+    return check, last, size - end
+
+
+def _read_header(reader: BinaryIO, path: Path) -> tuple[bytes, int]:
+    raw = reader.read(_HEADER_SIZE)
+    if len(raw) < _HEADER_SIZE or not raw.startswith(_MAGIC):
+        raise StoreError(f"{path} is no ledger: restore it from a copy, or move it away to start a new one")
+    head, check = raw[: _HEADER.size], raw[_HEADER.size :]
+    _, version, first, _ = _HEADER.unpack(head)
+    if version != VERSION:
+        raise StoreError(f"{path} is a ledger of version {version}; this program knows version {VERSION}")
+    if check != _checksum(head):
+        raise StoreError(f"the first {_HEADER_SIZE} bytes of {path} are damaged: restore it from a copy")
+    return check, first
+
+
+def _read_record(reader: BinaryIO, previous: bytes) -> tuple[bytes, bytes] | None:
+    """(payload, checksum) of the next record; None at the end and at anything that is not the next record."""
+    head = reader.read(_LENGTH.size)
+    if len(head) < _LENGTH.size or (length := _LENGTH.unpack(head)[0]) > MAX_PAYLOAD:
+        return None
+    payload, check = reader.read(length), reader.read(_CHECK_SIZE)
+    if check != _checksum(previous, head, payload):
+        return None
+    return payload, check
