@@ -21,6 +21,8 @@ class ChainConfig:
     """Path of that node's .cookie file."""
     zmq: str = ""
     """Its ZMQ address, tcp://host:port, carrying hashblock2 and rawtx2."""
+    bitcoind: str = ""
+    """Program of the embedded node; empty: the bitcoind on the PATH, else the one `./run` unpacked."""
     faucet: str = ""
     """Regtest only: address of the faucet that `bct wallet topup` asks, http://host:port."""
 

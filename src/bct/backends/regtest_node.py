@@ -1,0 +1,184 @@
+"""A BSV node of our own, in regtest: started, watched and ended by bct.
+
+It listens on loopback only, on ports that were free a moment ago, and lives in a directory of its own. Its life hangs
+on ours: `stop` ends it in order, and the kernel ends it when we die without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import bct
+from bct.backends.node_events import TOPICS
+from bct.backends.node_rpc import NodeRpc, RpcRefusalError
+from bct.errors import ChainError, ConfigError, TemporaryError
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 30.0
+_POLL = 0.02
+_LAST_WORDS = "stderr.log"
+_PR_SET_PDEATHSIG = 1
+
+FEE_FLOOR = "0.00000100"
+"""BSV per 1,000 bytes: 100 sat, what miners ask."""
+
+_FLAGS = (
+    "-regtest",
+    "-server",
+    "-disablewallet",
+    "-listen=0",
+    "-dnsseed=0",
+    "-rpcbind=127.0.0.1",
+    "-rpcallowip=127.0.0.1",
+    "-rpcworkqueue=256",
+    "-txindex=1",
+    "-genesisactivationheight=1",
+    # The node refuses to start without these three, and its own way of saying "no limit" is 0.
+    "-excessiveblocksize=0",
+    "-maxstackmemoryusageconsensus=0",
+    f"-minminingtxfee={FEE_FLOOR}",
+    # Without it an underpaying transaction is taken into the pool and never mined.
+    f"-mindebugrejectionfee={FEE_FLOOR}",
+    # Non-final transactions are looked at again each second instead of every ten minutes.
+    "-checknonfinalfreq=1000",
+    # A chain whose newest block is old counts as "still downloading", and then no block is announced.
+    "-maxtipage=4000000000",
+)
+
+
+@dataclass(slots=True)
+class RegtestNode:
+    """A running node and how to reach it."""
+
+    url: str
+    cookie_file: Path
+    zmq: str
+    data_dir: Path
+    process: asyncio.subprocess.Process
+
+    @classmethod
+    async def start(cls, data_dir: Path, binary: str = "") -> RegtestNode:
+        """Starts it and waits until it answers. binary: path of bitcoind; empty: the one that is found.
+
+        Raises ConfigError when there is no binary, TemporaryError when a node already runs in `data_dir`, ChainError
+        with the node's own words when it does not come up.
+        """
+        command = find_bitcoind(binary)
+        home = data_dir / "regtest"
+        home.mkdir(parents=True, exist_ok=True)
+        _refuse_if_running(home)
+        (home / ".cookie").unlink(missing_ok=True)  # of a node that was killed: it would be taken for the new one's
+        rpc_port, zmq_port = _free_ports(2)
+        zmq = f"tcp://127.0.0.1:{zmq_port}"
+        with (home / _LAST_WORDS).open("wb") as last_words:
+            process = await asyncio.create_subprocess_exec(
+                command,
+                *_FLAGS,
+                f"-datadir={data_dir}",
+                f"-rpcport={rpc_port}",
+                *(f"-zmqpub{topic}={zmq}" for topic in TOPICS),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=last_words,
+                start_new_session=True,  # Ctrl-C is for us: channels are settled before the node goes
+                preexec_fn=_die_with_parent,
+            )
+        node = cls(f"http://127.0.0.1:{rpc_port}", home / ".cookie", zmq, data_dir, process)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await node._wait_until_ready()
+        except BaseException as error:
+            await node.kill()
+            if isinstance(error, TimeoutError):
+                raise ChainError(f"the node in {data_dir} did not answer within {START_TIMEOUT:.0f} s") from None
+            raise
+        return node
+
+    async def _wait_until_ready(self) -> None:
+        rpc = NodeRpc(self.url, self.cookie_file)
+        try:
+            while not await _answers(rpc):
+                if self.process.returncode is not None:
+                    raise ChainError(f"the node in {self.data_dir} ended at once: {self._last_words()}")
+                await asyncio.sleep(_POLL)
+        finally:
+            await rpc.close()
+
+    def _last_words(self) -> str:
+        said = (self.cookie_file.parent / _LAST_WORDS).read_text(errors="replace").strip()
+        return said or f"exit code {self.process.returncode}"
+
+    async def stop(self) -> None:
+        """Ends it in order, pool saved; kills it if that takes longer than STOP_TIMEOUT."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT)
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+def find_bitcoind(configured: str = "") -> str:
+    """The configured one, else the one on PATH, else the one `./run` unpacked into a checkout.
+
+    Raises ConfigError when there is none.
+    """
+    unpacked = Path(bct.__file__).parents[2] / ".tools" / "bin" / "bitcoind"
+    found = shutil.which(configured or "bitcoind") or (None if configured else shutil.which(unpacked))
+    if found is None:
+        wanted = f"no program {configured!r}" if configured else "no bitcoind on the PATH"
+        raise ConfigError(
+            f"{wanted}: run ./run setup in a checkout, or set chain.bitcoind to a BSV node 1.0.13 or later"
+        )
+    return found
+
+
+def _refuse_if_running(home: Path) -> None:
+    """A running node holds a lock on this file; the kernel lets go of a dead one's."""
+    with (home / ".lock").open("a") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TemporaryError(
+                f"a node is already running in {home.parent}: stop the other bct, or choose another --data-dir"
+            ) from None
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+async def _answers(rpc: NodeRpc) -> bool:
+    try:
+        await rpc.call("getblockcount")
+    except RpcRefusalError:
+        return False  # warming up
+    except ChainError:
+        return False
+    return True
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before the program does: the kernel shall end it when we are gone."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
