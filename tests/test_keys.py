@@ -66,7 +66,7 @@ def test_der_and_back_is_the_same_signature(digest: bytes) -> None:
 
 @pytest.mark.parametrize("secret", [b"", b"\0" * 32, ORDER.to_bytes(32), b"\1" * 31, b"\1" * 33])
 def test_a_private_key_is_a_number_below_the_order(secret: bytes) -> None:
-    with pytest.raises(ValueError, match=".+"):
+    with pytest.raises(ValueError, match=r".+"):
         PrivateKey(secret)
 
 

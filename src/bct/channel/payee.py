@@ -19,6 +19,7 @@ from bct.bitcoin.tx import Tx
 from bct.channel.state import Event, Role, State, move
 from bct.channel.timing import accepts_payments
 from bct.channel.transactions import (
+    MAX_LINES,
     Commitments,
     Lines,
     Params,
@@ -27,6 +28,7 @@ from bct.channel.transactions import (
     distinct_payees,
     fits,
     settlement,
+    takes,
 )
 from bct.errors import Action, LocalProtocolError, RemoteProtocolError
 from bct.units import Payees
@@ -42,7 +44,8 @@ class Accepted:
 
 
 class Payee:
-    """State changes only in `accept`, `add_line` and `on`; each either does all it says or raises and does nothing."""
+    """State changes only in `accept`, `accept_close`, `add_line` and `on`; each does all it says, or raises and does
+    nothing."""
 
     def __init__(
         self,
@@ -80,11 +83,9 @@ class Payee:
             raise _refusal("not-open", f"a channel that is {self.state.value} takes no line")
         lines = (*self.lines, payees)
         check_lines(self.params, lines)
-        totals = (*self.totals, 0)
-        if not fits(self.params, lines, totals):
-            raise _refusal("over-capacity", "no room is left for another line's outputs")
+        # The newest signature stays good: a line at total 0 adds nothing to the commitment.
         self._commitments = Commitments(self.params, lines)
-        self.totals = totals
+        self.totals = (*self.totals, 0)
 
     def accept(self, line: int, total: int, signature: bytes, *, now: int, exposure: int | None) -> Accepted:
         """One payment: `line`'s total becomes `total`, signed by the payer.
@@ -114,13 +115,14 @@ class Payee:
     def accept_close(self, totals: Totals, signature: bytes) -> None:
         """The payer's signature at the totals it closes with: the newest, also when they are all 0.
 
-        Without it a channel over which nothing was paid could only be refunded at expiry.
+        Without it a channel over which nothing was paid could only be refunded at expiry. It is kept only then: a
+        second signature over the same totals would give the settlement, maybe sent already, a second id.
         """
         if totals != self.totals:
             raise _refusal("bad-totals", f"the channel stands at {list(self.totals)}, not {list(totals)}")
         if not self._payer.verify(self._commitments.digest(totals), signature):
             raise _refusal("bad-signature", f"not the payer's signature over the outputs at {list(totals)}")
-        self.signature = signature
+        self.signature = self.signature or signature
 
     @property
     def can_settle(self) -> bool:
@@ -138,10 +140,11 @@ class Payee:
 
 
 def check_lines(params: Params, lines: Lines) -> None:
-    """Whether every creator of these lines can have an output. Raises RemoteProtocolError('too-many-outputs')."""
-    needed = distinct_payees(lines) + 2
-    if needed > params.max_outputs:
-        raise _refusal("too-many-outputs", f"{needed} outputs would be needed, {params.max_outputs} were agreed")
+    """Whether a channel may have these lines. Raises RemoteProtocolError('too-many-outputs')."""
+    if not takes(params, lines):
+        needed = distinct_payees(lines) + 2
+        text = f"{len(lines)} lines with {needed} outputs; {MAX_LINES} and {params.max_outputs} are taken"
+        raise _refusal("too-many-outputs", text)
 
 
 def _refusal(reason: str, text: str) -> RemoteProtocolError:

@@ -14,7 +14,7 @@ from bct.bitcoin.keys import PrivateKey, verify
 from bct.bitcoin.tx import Tx
 from bct.channel.state import Event, Role, State, move
 from bct.channel.timing import accepts_payments
-from bct.channel.transactions import Commitments, Lines, Params, Totals, commitment, fits, settlement
+from bct.channel.transactions import Commitments, Lines, Params, Totals, commitment, fits, settlement, takes
 from bct.errors import Action, FundsError, LocalProtocolError, RemoteProtocolError
 from bct.units import Payees
 
@@ -55,7 +55,8 @@ class Payer:
     @property
     def spent(self) -> int:
         """Satoshis to count as gone: the totals, and above them whatever an earlier run may have signed."""
-        return sum(max(t, d) for t, d in zip(self.totals, self._doubt, strict=True))
+        signed = sum(max(t, d) for t, d in zip(self.totals, self._doubt, strict=True))
+        return min(signed, self.params.capacity)
 
     @property
     def paid(self) -> int:
@@ -68,11 +69,11 @@ class Payer:
         """The number of the line that pays these creators: an old one when there is one. Raises FundsError."""
         if payees in self.lines:
             return self.lines.index(payees)
-        lines, totals = (*self.lines, payees), (*self.totals, 0)
-        if not fits(self.params, lines, totals):
+        lines = (*self.lines, payees)
+        if not takes(self.params, lines):
             raise FundsError("the payment channel has no room for another title's creators: a new one is needed")
         self._commitments = Commitments(self.params, lines)
-        self.totals = totals
+        self.totals = (*self.totals, 0)
         self.reserved = (*self.reserved, 0)
         self._doubt = (*self._doubt, 0)
         return len(lines) - 1
@@ -115,17 +116,19 @@ class Payer:
         """The payee's newest totals, proven by our own signature over them.
 
         Higher than ours: our log was behind, we go on from there. Lower: the payee lost some; ours stand. Raises
-        RemoteProtocolError('bad-resume') when the proof does not hold or a line is unknown.
+        RemoteProtocolError('bad-resume') when the proof does not hold, a line is unknown, or theirs and ours together
+        are beyond the capacity: then the payee had hidden some of what it was given.
         """
         if len(totals) > len(self.lines):
             raise RemoteProtocolError("bad-resume", f"{len(totals)} lines, {len(self.lines)} are known", Action.CLOSE)
         full = (*totals, *(0,) * (len(self.lines) - len(totals)))
-        if any(full):
-            digest = Commitments(self.params, self.lines[: len(totals)]).digest(totals)
-            if not fits(self.params, self.lines, full) or not verify(self.params.lock.payer, digest, signature):
-                raise RemoteProtocolError("bad-resume", "these totals are not signed by our key", Action.CLOSE)
-        self.totals = tuple(max(a, b) for a, b in zip(self.totals, full, strict=True))
-        self.reserved = tuple(max(a, b) for a, b in zip(self.totals, self.reserved, strict=True))
+        newest = tuple(max(a, b) for a, b in zip(self.totals, full, strict=True))
+        if not all(fits(self.params, self.lines, each) for each in (full, newest)):
+            raise RemoteProtocolError("bad-resume", f"{list(totals)} is more than the channel holds", Action.CLOSE)
+        if any(full) and not verify(self.params.lock.payer, self._commitments.digest(full), signature):
+            raise RemoteProtocolError("bad-resume", "these totals are not signed by our key", Action.CLOSE)
+        self.totals = newest
+        self.reserved = tuple(max(a, b) for a, b in zip(newest, self.reserved, strict=True))
 
     def settlement(self, payee_signature: bytes, key: PrivateKey) -> Tx:
         """The settlement as CHANNEL_CLOSED lets us rebuild it. Raises RemoteProtocolError('bad-close')."""

@@ -21,6 +21,9 @@ _COMMITMENT_BASE = 197  # bytes of a settlement without outputs, both signatures
 _OUTPUT = 34  # bytes of one P2PKH output
 _P2PKH_INPUT = 149  # at its longest: outpoint 36, script 1 + 74 + 34, sequence 4
 
+MAX_LINES = 32
+"""Each payment is rebuilt over all lines: with more of them that work would outweigh checking the signature."""
+
 
 @dataclass(frozen=True, slots=True)
 class Params:
@@ -44,6 +47,11 @@ Totals = tuple[int, ...]
 
 def distinct_payees(lines: Sequence[Payees]) -> int:
     return len({h for line in lines for h in line.hashes})
+
+
+def takes(params: Params, lines: Lines) -> bool:
+    """Whether a channel may have these lines: not too many, and every creator can have an output."""
+    return len(lines) <= MAX_LINES and distinct_payees(lines) + 2 <= params.max_outputs
 
 
 def fee_at(rate: int, outputs: int) -> Satoshi:
