@@ -79,7 +79,7 @@ def test_the_newest_commitment_is_never_worse_for_the_seeder(split: Split, total
 
 
 def test_shares_rounded_one_by_one_would_have_been_worse() -> None:
-    """THREATS 56, the smallest case: the seeder would have 2 of 2 sat, but only 1 of 3. Running sums give it 1 and 1."""
+    """THREATS 56, the smallest case: the seeder would have 2 of 2 sat, but 1 of 3. Running sums give it 1 and 1."""
     thirds = Split((BasisPoints(3334),) * 2)
     assert [total - 2 * (total * 3334 // 10_000) for total in (2, 3)] == [2, 1]
     assert [thirds.of(total)[1] for total in (2, 3)] == [1, 1]
