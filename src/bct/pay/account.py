@@ -11,11 +11,14 @@ And the disk could lose what was accepted: what is served ahead of the ledger's 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from enum import Enum
 
-from bct.channel.payee import Accepted, Payee
-from bct.pay.records import Opened
-from bct.units import Infohash, Outpoint, PieceIndex
+from bct.channel.payee import Payee
+from bct.channel.state import State
+from bct.channel.transactions import Params
+from bct.pay.records import Lined, Opened, Paid, Record
+from bct.units import Infohash, Outpoint, Payees, PieceIndex
 
 TIMES_SERVED = 3
 
@@ -76,6 +79,11 @@ class Account:
         self._left[key] -= length
         return Verdict.SERVE, Opened(self.outpoint, line, infohash, piece, price)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything served is not durable yet."""
+        return bool(self._unsynced)
+
     def recorded(self, sequence: int, price: int) -> None:
         """The record of an opened piece is the ledger's number `sequence`, not durable yet."""
         self._unsynced.append((sequence, price))
@@ -91,11 +99,39 @@ class Account:
         if (record.infohash, record.piece) not in self._left:
             self._open((record.infohash, record.piece), record.line, size, record.price)
 
-    def accept(self, line: int, total: int, signature: bytes, now: int) -> Accepted:
-        """`Payee.accept` under this channel's exposure cap."""
-        return self.payee.accept(line, total, signature, now=now, exposure=self.cap)
-
     def _open(self, key: tuple[Infohash, PieceIndex], line: int, size: int, price: int) -> None:
         self._used.extend([0] * (line + 1 - len(self._used)))
         self._used[line] += price
         self._left[key] = TIMES_SERVED * size
+
+
+def restore(
+    params: Params,
+    nonce: bytes,
+    first_line: Payees,
+    state: State,
+    found: Iterable[Record],
+    cap: int | None,
+    piece_size: Callable[[Opened], int],
+) -> Account:
+    """The account as the ledger's records of this channel leave it, oldest first.
+
+    The newest payment's signature covers the totals of all lines as they stood with it.
+    """
+    lines = [first_line]
+    totals: dict[int, int] = {}
+    signature = b""
+    opened: list[Opened] = []
+    for record in found:
+        match record:
+            case Paid():
+                totals[record.line], signature = record.total, record.signature
+            case Lined():
+                lines.append(record.payees)
+            case Opened():
+                opened.append(record)
+    vector = tuple(totals.get(line, 0) for line in range(len(lines)))
+    account = Account(Payee(params, tuple(lines), vector, signature, state), nonce, cap)
+    for record in opened:
+        account.replay(record, piece_size(record))
+    return account

@@ -1,16 +1,17 @@
 """The earning side of one connection: from the offer to the settlement.
 
 Who could cheat: the viewer. With an OPEN, RESUME or CLOSE replayed from another connection (each is signed over both
-sides' random numbers); with a payment replayed (its total no longer rises); with a funding that is not there (nothing is served before the shell has checked it and
-saved the channel); with a channel of another viewer (RESUME is signed by the payer key); with payments on a line that
-pays somebody else (credit counts only on the line of this title's creators); and by asking for what was not paid
-(`account.Account.ask`). What a viewer sends in one flight before READY is kept, within bounds, and judged afterwards.
+sides' random numbers); with a payment replayed (its total no longer rises); with a funding that is not there (nothing
+is served before the shell has checked it and saved the channel); with a channel of another viewer (RESUME is signed
+by the payer key); with payments on a line that pays somebody else (credit counts only on the line of this title's
+creators); and by asking for what was not paid (`account.Account.ask`). What a viewer sends in one flight before READY
+is kept, within bounds, and judged afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bct.bitcoin.keys import PrivateKey, is_public_key, verify
 from bct.channel.lock import Lock
@@ -59,6 +60,16 @@ class PayeeKeys:
     derive: Callable[[bytes], PrivateKey]
 
 
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What all sessions of a node share: every channel, which session serves it now, and how many satoshis a channel
+    whose funding is not mined may hold at this moment."""
+
+    exposure: Callable[[Account], int]
+    accounts: dict[Outpoint, Account] = field(default_factory=dict)
+    holders: dict[Outpoint, PayeeSession] = field(default_factory=dict)
+
+
 class PayeeSession:
     """One connection, one torrent. Every method returns what the shell has to do, in order."""
 
@@ -68,17 +79,14 @@ class PayeeSession:
         terms: Terms,
         keys: PayeeKeys,
         policy: offers.Policy,
-        accounts: dict[Outpoint, Account],
-        holders: dict[Outpoint, PayeeSession],
+        book: Book,
     ) -> None:
-        """accounts, holders: shared by all sessions of the node: every channel, and which session serves it now."""
         self.context = context
         self.terms = terms
         self.account: Account | None = None
         self._keys = keys
         self._policy = policy
-        self._accounts = accounts
-        self._holders = holders
+        self._book = book
         self._handle: int | None = None
         self._opening: ChannelOpen | None = None
         self._early: list[PiecePayment] = []
@@ -159,7 +167,7 @@ class PayeeSession:
         opening = self._opening
         if opening is None:
             return []  # the connection ended, or the channel was closed, while the chain was asked
-        if outpoint in self._accounts:
+        if outpoint in self._book.accounts:
             return self.unfunded(Fault.BAD_OPEN, "this funding is known: RESUME it")
         least = offers.least_capacity(opening.fee_rate, self.terms.price, len(self.terms.payees.hashes))
         if not least <= capacity < offers.CAPACITY_END:
@@ -188,7 +196,7 @@ class PayeeSession:
     def saved(self, account: Account, now: int) -> list[Effect]:
         """The channel is durable: from here on it can be paid over. What came early is judged now."""
         account.payee.on(Event.AGREED)
-        self._accounts[account.outpoint] = account
+        self._book.accounts[account.outpoint] = account
         if self._opening is None:
             return []  # the viewer has left: it can RESUME
         self._opening = None
@@ -206,10 +214,10 @@ class PayeeSession:
 
     def _hold(self, account: Account) -> None:
         """This session serves the account from now on; the one that did loses its handle."""
-        older = self._holders.get(account.outpoint)
+        older = self._book.holders.get(account.outpoint)
         if older is not None and older is not self:
             older._lose()
-        self._holders[account.outpoint] = self
+        self._book.holders[account.outpoint] = self
         self.account = account
 
     def _lose(self) -> None:
@@ -227,7 +235,7 @@ class PayeeSession:
     def _resume(self, message: Resume) -> list[Effect]:
         if self._handle is not None:
             raise _refuse("one-channel", "this connection has a payment channel already")
-        account = self._accounts.get(Outpoint.unpack(message.outpoint))
+        account = self._book.accounts.get(Outpoint.unpack(message.outpoint))
         if account is None:
             return [self._error(message.handle, Fault.UNKNOWN_CHANNEL, "this channel is not known here")]
         payer = account.payee.params.lock.payer
@@ -269,7 +277,8 @@ class PayeeSession:
         if account is None or payment.handle != self._handle:
             return [Send(PaymentRefused(payment.handle, Refusal.UNKNOWN_HANDLE, (), bytes(64)))]
         try:
-            account.accept(payment.line, payment.total, payment.signature, now)
+            exposure = self._book.exposure(account) if account.cap is not None else None
+            account.payee.accept(payment.line, payment.total, payment.signature, now=now, exposure=exposure)
         except RemoteProtocolError as error:
             payee = account.payee
             last = payee.signature or bytes(64)
@@ -302,6 +311,15 @@ class PayeeSession:
         account.payee.on(Event.CLOSE)
         return [Settle(account, CloseReason(message.reason).name.lower() if message.reason < 6 else "closed")]
 
+    def close(self, reason: CloseReason) -> list[Effect]:
+        """CHANNEL_CLOSE from our side: the channel is CLOSING, nothing more is taken or served."""
+        account = self.account
+        if account is None or self._handle is None:
+            return []
+        message = ChannelClose(self._handle, reason, account.payee.totals, bytes(64))
+        key = self._keys.derive(account.nonce)
+        return [Send(replace(message, signature=key.sign(self.context.digest(message))))]
+
     def settled(self, txid: bytes, commitment: bytes) -> list[Effect]:
         """The settlement is with the chain. commitment: the payee's 64-byte signature in it."""
         if self._handle is None:
@@ -311,8 +329,8 @@ class PayeeSession:
 
     def lost(self) -> None:
         """The connection is gone; the channel stays and can be resumed."""
-        if self.account and self._holders.get(self.account.outpoint) is self:
-            del self._holders[self.account.outpoint]
+        if self.account and self._book.holders.get(self.account.outpoint) is self:
+            del self._book.holders[self.account.outpoint]
         self.account, self._handle, self._opening = None, None, None
 
     # -- small things -------------------------------------------------------------------------------------------------

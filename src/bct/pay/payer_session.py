@@ -1,9 +1,9 @@
 """The spending side of one connection: from the seeder's offer to the settlement.
 
 Who could cheat: the seeder, with terms that are not the creator's, or old ones; with an offer signed by another key
-than the handshake's; with a payment it denies (what was signed stays spent, and RESUMED must prove its totals by our own
-signature); with money kept and nothing delivered (the window bounds it, and the shell remembers). Nothing here trusts a
-total, an expiry or a key that the seeder says: they come from our own records and from the lock.
+than the handshake's; with a payment it denies (what was signed stays spent, and RESUMED must prove its totals by our
+own signature); with money kept and nothing delivered (the window bounds it, and the shell remembers). Nothing here
+trusts a total, an expiry or a key that the seeder says: they come from our own records and from the lock.
 """
 
 from __future__ import annotations

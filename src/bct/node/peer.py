@@ -1,0 +1,253 @@
+"""One peer's connection in the shell: carries bytes between a transport, the wire machine and the sessions.
+
+It decides nothing about pieces or money: requests go to its `Serving`, blocks to its `Fetching`, bct_pay messages to
+the session of the side we are on. A peer that breaks the protocol is told nothing and cut off; why is logged in one
+word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bct.bitcoin.keys import PrivateKey, is_public_key
+from bct.errors import Action, BctError, RemoteProtocolError
+from bct.node.fetching import Fetching
+from bct.node.serving import Serving
+from bct.pay.messages import VERSION, Context, HaveDelta, HaveMap, Joiner, Message, chunked
+from bct.torrent.bencode import Value
+from bct.torrent.connection import Choked, Event, ExtensionMessage, PeerConnection, Requests
+from bct.torrent.extension import BCT_PAY, UT_METADATA, ExtendedHandshake
+from bct.torrent.geometry import Geometry, PieceMap
+from bct.torrent.transport import Connection
+from bct.torrent.wire import Bitfield, Cancel, Handshake, Have, HaveAll, HaveNone, Interested, Piece, Reject, Unchoke
+
+if TYPE_CHECKING:
+    from bct.node.hub import Hub
+    from bct.node.swarm import Swarm
+
+log = structlog.get_logger()
+
+EXTENSIONS = {1: BCT_PAY, 2: UT_METADATA}
+RANDOM_SIZE = 16
+
+
+class Peer:
+    """The `Receiver` of one connection. An outgoing one knows its swarm; an incoming one learns it."""
+
+    def __init__(self, connection: Connection, hub: Hub, swarm: Swarm | None, now: float) -> None:
+        self.connection = connection
+        self.hub = hub
+        self.swarm = swarm
+        self.outgoing = swarm is not None
+        self.wire = PeerConnection(
+            hub.peer_id,
+            swarm.infohash if swarm else None,
+            swarm.geometry if swarm else None,
+            extensions=EXTENSIONS,
+            queue_limit=hub.config.request_queue,
+        )
+        self.serving = Serving(self)
+        self.fetching = Fetching(self)
+        self.context: Context | None = None
+        self.true_pieces: PieceMap | None = None
+        """What a bct peer really has; the bitfield shows only what is free."""
+        self.opened_at = now
+        self.heard_at = now
+        self.said_at = now
+        self.closed = False
+        self._random = hub.random(RANDOM_SIZE)
+        self._key: PrivateKey | None = None
+        self._joiner = Joiner()
+        connection.start(self)
+        self.flush()
+
+    def __repr__(self) -> str:
+        return f"{self.connection.remote[0]}:{self.connection.remote[1]}"
+
+    # -- Receiver -----------------------------------------------------------------------------------------------------
+
+    def received(self, data: memoryview) -> None:
+        self.heard_at = self.hub.clock()
+        try:
+            for event in self.wire.receive_data(data):
+                self._on(event)
+        except RemoteProtocolError as error:
+            self.fail(error)
+        self.flush()
+
+    def drained(self) -> None:
+        self.serving.go_on()
+        self.flush()
+
+    def lost(self, error: BctError | None) -> None:
+        self.closed = True
+        self.serving.lost()
+        self.hub.gone(self)
+        if self.swarm:
+            self.swarm.gone(self)
+
+    # -- saying things ------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Everything said since the last flush leaves in one write: a payment together with its requests."""
+        if buffers := self.wire.data_to_send():
+            self.said_at = self.hub.clock()
+            self.connection.send(buffers)
+
+    def say(self, message: Message) -> None:
+        for part in chunked(message.encode()):
+            self.wire.send_extension(BCT_PAY, part)
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """Ends the connection because of what the peer did."""
+        log.info("peer refused", peer=str(self), reason=error.reason, text=str(error))
+        if error.action is Action.BAN:
+            self.hub.ban(self)
+        self.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.flush()
+            self.closed = True
+            self.connection.close()
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _on(self, event: Event) -> None:
+        if self.closed:
+            return
+        match event:
+            case Requests(blocks):
+                self.serving.ask(blocks)
+            case Piece(index, begin, data):
+                self.fetching.block(index, begin, data)
+            case ExtensionMessage(name, payload):
+                self._extension(name, payload)
+            case Handshake():
+                self._handshake(event)
+            case ExtendedHandshake():
+                self._extended(event)
+            case Have() | Bitfield() | HaveAll() | HaveNone() | Unchoke():
+                self.torrent.changed(self)
+            case Choked(dropped):
+                self.fetching.dropped(dropped)
+            case Reject(block):
+                self.fetching.rejected(block)
+            case Cancel(block):
+                self.serving.cancelled(block)
+            case Interested():
+                self.wire.unchoke()
+
+    @property
+    def torrent(self) -> Swarm:
+        """The swarm, once the handshake has named it."""
+        if self.swarm is None:
+            raise RemoteProtocolError("no-handshake", "a message came before the torrent was named")
+        return self.swarm
+
+    def _handshake(self, handshake: Handshake) -> None:
+        if handshake.peer_id == self.hub.peer_id:
+            raise RemoteProtocolError("ourselves", "this connection leads back to this node")
+        if self.outgoing:
+            self._introduce()
+            return
+        swarm = self.hub.swarm_for(handshake.infohash)
+        if swarm is None:
+            raise RemoteProtocolError("unknown-torrent", f"{handshake.infohash.hex()} is not here")
+        self.swarm = swarm
+        swarm.joined(self)
+        later = self.wire.accept(swarm.infohash, swarm.geometry)
+        self._introduce()
+        for event in later:
+            self._on(event)
+
+    def _introduce(self) -> None:
+        """The extended handshake, and what we show of our pieces."""
+        swarm = self.torrent
+        self._key = key = swarm.identity or PrivateKey(self.hub.random(32))
+        net = self.hub.network.value
+        ours: dict[bytes, Value] = {b"v": VERSION, b"net": net, b"random": self._random, b"id": key.public}
+        self.wire.send_extended_handshake(
+            ExtendedHandshake(
+                v=self.hub.client,
+                p=self.hub.port,
+                metadata_size=len(swarm.metainfo.info_bytes) if swarm.metainfo else None,
+                upload_only=swarm.complete,
+                bct=ours if swarm.speaks_bct else None,
+            )
+        )
+        swarm.introduce(self)
+
+    def _extended(self, handshake: ExtendedHandshake) -> None:
+        if self.context is None and self.wire.supports(BCT_PAY) and handshake.bct is not None:
+            self.context = self._context(handshake.bct)
+        self.torrent.extended(self, handshake)
+
+    def _context(self, theirs: Mapping[bytes, Value]) -> Context:
+        """What binds signatures to this connection. The side that serves the title is its seeder."""
+        version, network = theirs.get(b"v"), theirs.get(b"net")
+        random, key = theirs.get(b"random"), theirs.get(b"id")
+        if version != VERSION:
+            raise RemoteProtocolError("bct-version", f"the peer speaks bct_pay {version!r:.20}, this node {VERSION}")
+        if network != self.hub.network.value:
+            raise RemoteProtocolError(
+                "wrong-network", f"the peer is on network {network!r:.20}, not {self.hub.network.value}"
+            )
+        if not isinstance(random, bytes) or len(random) != RANDOM_SIZE:
+            raise RemoteProtocolError("bad-handshake", f"the peer's random number is not {RANDOM_SIZE} bytes")
+        if not isinstance(key, bytes) or not is_public_key(key) or self._key is None:
+            raise RemoteProtocolError("bad-handshake", "the peer's id is no public key")
+        if self.torrent.sells:
+            return Context(self.hub.network, random, self._random, key, self._key.public)
+        return Context(self.hub.network, self._random, random, self._key.public, key)
+
+    def _extension(self, name: str, payload: bytes) -> None:
+        if name == UT_METADATA:
+            self.torrent.metadata(self, payload)
+            return
+        if self.context is None:
+            raise RemoteProtocolError("no-handshake", "bct_pay was spoken before the extended handshake")
+        message = self._joiner.receive(payload)
+        match message:
+            case None:
+                return
+            case HaveMap(bits):
+                self.true_pieces = PieceMap.from_bytes(bits, self._count)
+                self.torrent.changed(self)
+            case HaveDelta(pieces):
+                self._more_pieces(pieces)
+            case _:
+                self.torrent.message(self, message)
+
+    @property
+    def _count(self) -> int:
+        geometry = self.torrent.geometry
+        if geometry is None:
+            raise RemoteProtocolError("too-early", "a piece map came before the torrent's metadata was asked for")
+        return geometry.count
+
+    def _more_pieces(self, pieces: tuple[int, ...]) -> None:
+        geometry, known = self.torrent.geometry, self.true_pieces
+        if geometry is None or known is None:
+            raise RemoteProtocolError("no-map", "HAVE_DELTA came before HAVE_MAP")
+        for index in pieces:
+            known.add(geometry.check_piece(index))
+        self.torrent.changed(self)
+
+    def geometry_known(self, geometry: Geometry) -> None:
+        """The metadata came, from this peer or another one."""
+        if self.wire.geometry is None:
+            try:
+                for event in self.wire.set_geometry(geometry):
+                    self._on(event)
+            except RemoteProtocolError as error:
+                self.fail(error)
+            self.flush()
+
+    def has(self, piece: int) -> bool:
+        """Whether the peer says it has the piece: by its true map, else by its bitfield."""
+        pieces = self.true_pieces or self.wire.pieces
+        return pieces is not None and piece in pieces

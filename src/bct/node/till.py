@@ -1,0 +1,358 @@
+"""The payee's shell: carries out what the sessions of all sellers decide, for every channel this node earns on.
+
+Who could cheat: the payer (the sessions and the account see to that), and time: a crash between accepting money and
+remembering it. So the order here is fixed. A new channel is durable before CHANNEL_READY; a payment and the opening of
+a piece are appended to the ledger before the piece's bytes are read, and bytes run ahead of the ledger's sync by
+`unsynced_risk` only; a channel is marked closing before its settlement is broadcast, and the settlement is kept until
+it is buried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from bct.bitcoin.chain import GOOD, Broadcast, Chain, Header, Outcome
+from bct.bitcoin.proof import Beef
+from bct.channel import exposure
+from bct.channel.exposure import Sighting, Unconfirmed
+from bct.channel.state import FINAL_STATES, Event, Role, State, can
+from bct.channel.store import ChannelStore, SavedPayee
+from bct.channel.timing import check_clock, now_of, settle_reason
+from bct.config import ChannelConfig
+from bct.errors import ChainError, RemoteProtocolError, StoreError, TemporaryError
+from bct.node.peer import Peer
+from bct.pay import funding, records
+from bct.pay.account import Account, restore
+from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, Send, Settle
+from bct.pay.ledger import Ledger
+from bct.pay.messages import CloseReason, Fault
+from bct.pay.offers import Policy
+from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
+from bct.pay.records import Opened, Record
+from bct.units import Outpoint
+
+log = structlog.get_logger()
+
+
+class Earning:
+    """One channel as the shell sees it: the account, and what it needs to be settled and watched."""
+
+    def __init__(self, saved: SavedPayee, account: Account, block: str) -> None:
+        """block: the address block it was opened from."""
+        self.saved = saved
+        self.account = account
+        self.block = block
+        self.sightings: list[Sighting] = []
+        self.idle_since: int | None = saved.created
+        self.settlement = saved.settlement
+
+    @property
+    def outpoint(self) -> Outpoint:
+        return self.account.outpoint
+
+    @property
+    def state(self) -> State:
+        return self.account.payee.state
+
+
+class Till:
+    """Every channel we earn on. sources: chains to ask, ours first. clock: Unix seconds."""
+
+    def __init__(
+        self,
+        sources: Sequence[Chain],
+        store: ChannelStore,
+        ledger: Ledger,
+        keys: PayeeKeys,
+        policy: Policy,
+        config: ChannelConfig,
+        clock: Callable[[], int],
+    ) -> None:
+        self.keys = keys
+        self.policy = policy
+        self.clock = clock
+        self.newest: Header | None = None
+        """The chain's tip, as the watchman last heard of it."""
+        self.book = Book(self._exposure)
+        self.earnings: dict[Outpoint, Earning] = {}
+        self._sources = sources
+        self._store = store
+        self._ledger = ledger
+        self._config = config
+        self._users: dict[Outpoint, tuple[Peer, PayeeSession]] = {}
+        self._behind: dict[Outpoint, Account] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: set[Outpoint] = set()
+
+    @property
+    def now(self) -> int:
+        """The later of this machine's clock and the newest block's time."""
+        return now_of(self.clock(), self.newest) if self.newest else self.clock()
+
+    # -- coming back --------------------------------------------------------------------------------------------------
+
+    async def load(self, found: Mapping[Outpoint, list[Record]], piece_size: Callable[[Opened], int]) -> None:
+        """Every channel as it stood. found: the ledger's records by channel, oldest first. piece_size: bytes of an
+        opened piece."""
+        for saved in await self._store.payees():
+            if saved.state in FINAL_STATES:
+                continue
+            replayed = found.get(saved.params.outpoint, [])
+            cap = self._config.exposure_fresh
+            account = restore(saved.params, saved.nonce, saved.payees, saved.state, replayed, cap, piece_size)
+            self._add(Earning(saved, account, ""))
+
+    def _add(self, earning: Earning) -> None:
+        self.earnings[earning.outpoint] = earning
+        self.book.accounts[earning.outpoint] = earning.account
+
+    # -- what sessions decide -----------------------------------------------------------------------------------------
+
+    def perform(self, peer: Peer, session: PayeeSession, effects: Iterable[Effect]) -> None:
+        """In order. What needs waiting goes on in a task of its own; the session holds everything behind it back."""
+        for effect in effects:
+            match effect:
+                case Keep(record):
+                    self._ledger.append(records.encode(record))
+                case Send(message):
+                    if not peer.closed:
+                        peer.say(message)
+                case CheckFunding():
+                    self._spawn(self._check_funding(peer, session, effect))
+                case Settle(account, reason):
+                    self._spawn(self.settle(self.earnings[account.outpoint], reason))
+
+    def opened(self, account: Account, record: Opened) -> None:
+        """A piece was opened: the record first, then the bytes."""
+        sequence = self._ledger.append(records.encode(record))
+        account.recorded(sequence, record.price)
+        self._behind[account.outpoint] = account
+
+    def synced(self, sequence: int) -> None:
+        """The ledger is durable up to here: what waited for it goes on."""
+        behind, self._behind = self._behind, {}
+        for outpoint, account in behind.items():
+            account.synced(sequence)
+            if account.is_behind:
+                self._behind[outpoint] = account
+            if user := self._users.get(outpoint):
+                user[0].serving.go_on()
+                user[0].flush()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    async def _check_funding(self, peer: Peer, session: PayeeSession, effect: CheckFunding) -> None:
+        try:
+            found, sighting = await self._examine(effect)
+            if sighting.outcome not in GOOD:
+                effects = session.unfunded(_fault(sighting.outcome), f"the chain says {sighting.outcome.value}")
+            else:
+                cap = await self._cap(found.outpoint, [sighting])
+                effects = await self._save(
+                    peer, session, session.funded(found.outpoint, found.capacity, cap), found, sighting
+                )
+        except RemoteProtocolError as error:
+            effects = session.unfunded(Fault.FUNDING_REFUSED, str(error))
+        except (ChainError, TemporaryError, StoreError) as error:
+            effects = session.unfunded(Fault.TRY_LATER, str(error))
+        self.perform(peer, session, effects)
+        self.attach(peer, session)
+        peer.serving.go_on()
+        peer.flush()
+
+    async def _save(
+        self, peer: Peer, session: PayeeSession, effects: list[Effect], found: funding.Funding, sighting: Sighting
+    ) -> list[Effect]:
+        """Makes the new channel durable, when there is one to save."""
+        match effects:
+            case [SaveChannel(_, account)]:
+                pass
+            case _:
+                return effects
+        params = account.payee.params
+        saved = SavedPayee(params, account.nonce, account.payee.lines[0], found.raws, self.clock())
+        if not await self._store.add_payee(saved):
+            return session.unfunded(Fault.BAD_OPEN, "this offer, or this funding, has opened a channel already")
+        earning = Earning(saved, account, _block(peer.connection.remote[0]))
+        earning.sightings.append(sighting)
+        self._add(earning)
+        log.info("channel opened", channel=str(account.outpoint), capacity=params.capacity, peer=str(peer))
+        return session.saved(account, self.now)
+
+    async def _examine(self, effect: CheckFunding) -> tuple[funding.Funding, Sighting]:
+        """What bytes tell, then what the chain says to these very bytes. Raises RemoteProtocolError or ChainError."""
+        opening, chain = effect.opening, self._sources[0]
+        tip = await chain.tip()
+        check_clock(self.clock(), tip, chain.network)
+        beef = Beef.parse(opening.funding)
+        headers = [await chain.header(height) for height in sorted(beef.heights())]
+        roots = {header.height: header.merkle_root for header in headers if header}
+        found = funding.read(beef, roots, opening.vout, effect.lock, opening.fee_rate)
+        if not found.raws:
+            return found, Sighting(_name(chain), self.clock(), Outcome.KNOWN)
+        answers = await chain.broadcast(found.raws)
+        return found, Sighting(_name(chain), self.clock(), _worst(answers))
+
+    # -- trusting a funding that no block holds ---------------------------------------------------------------------
+
+    async def _cap(self, outpoint: Outpoint, sightings: Sequence[Sighting]) -> int | None:
+        place = await self._sources[0].place(outpoint.txid)
+        confirmed = place is not None and place.height is not None
+        config = self._config
+        return exposure.cap(sightings, confirmed=confirmed, fresh=config.exposure_fresh, clean=config.exposure_clean)
+
+    def _exposure(self, account: Account) -> int:
+        """Satoshis this channel may hold right now: its own cap, and what all unconfirmed ones leave."""
+        now = self.clock()
+        others = [
+            Unconfirmed(e.account.payee.paid, now - e.saved.created, e.block)
+            for e in self.earnings.values()
+            if e.account.cap is not None and e.state is State.OPEN
+        ]
+        mine = self.earnings[account.outpoint]
+        room = exposure.room(others, age=now - mine.saved.created, block=mine.block)
+        return min(account.cap or 0, account.payee.paid + room)
+
+    async def look_again(self, earning: Earning) -> None:
+        """Asks the chain once more about a funding that no block holds yet. Raises ChainError."""
+        account = earning.account
+        if account.cap is None or earning.state is not State.OPEN:
+            return
+        for source in self._sources:
+            answers = await source.broadcast(earning.saved.funding)
+            earning.sightings.append(Sighting(_name(source), self.clock(), _worst(answers)))
+        cap = await self._cap(earning.outpoint, earning.sightings)
+        if cap != account.cap:
+            account.cap = cap
+            log.info("funding", channel=str(earning.outpoint), cap="none" if cap is None else cap)
+            if user := self._users.get(earning.outpoint):
+                self.perform(*user, user[1].cap_changed())
+                user[0].flush()
+
+    # -- connections that use a channel -----------------------------------------------------------------------------
+
+    def attach(self, peer: Peer, session: PayeeSession) -> None:
+        """To be called after each message: which connection serves which channel now."""
+        account = session.account
+        if account is None:
+            return
+        before = self._users.get(account.outpoint)
+        if before and before[0] is not peer:
+            self.perform(before[0], before[1], before[1].moved())
+            before[0].flush()
+        self._users[account.outpoint] = (peer, session)
+        self.earnings[account.outpoint].idle_since = None
+
+    def detach(self, peer: Peer, session: PayeeSession) -> None:
+        account = session.account
+        session.lost()
+        if account and self._users.get(account.outpoint, (None,))[0] is peer:
+            del self._users[account.outpoint]
+            self.earnings[account.outpoint].idle_since = self.clock()
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Settles what has to be settled by now."""
+        now = self.now
+        for earning in list(self.earnings.values()):
+            if reason := self._reason(earning, now, stopping=False):
+                await self.settle(earning, reason)
+
+    def _reason(self, earning: Earning, now: int, *, stopping: bool) -> str | None:
+        if earning.state is not State.OPEN:
+            return None
+        return settle_reason(
+            expiry=earning.account.payee.params.lock.expiry,
+            now=now,
+            idle_since=earning.idle_since,
+            idle=self._config.idle,
+            unmined=earning.account.cap is not None,
+            stopping=stopping,
+        )
+
+    async def settle(self, earning: Earning, reason: str) -> None:
+        """Closes the channel and brings the newest commitment to the chain. What fails is tried again by the
+        watchman: the channel stays CLOSING until the chain has seen a settlement."""
+        account = earning.account
+        if can(Role.PAYEE, earning.state, Event.CLOSE):
+            account.payee.on(Event.CLOSE)
+            self._say_close(earning, reason)
+        if earning.state is not State.CLOSING or earning.outpoint in self._settling:
+            return
+        self._settling.add(earning.outpoint)
+        try:
+            await self._settle(earning, reason)
+        except (ChainError, StoreError) as error:
+            log.warning("settlement waits", channel=str(earning.outpoint), text=str(error))
+        finally:
+            self._settling.discard(earning.outpoint)
+
+    def _say_close(self, earning: Earning, reason: str) -> None:
+        """Tells the viewer, if one is connected and did not ask for it itself."""
+        code = {"expiry": CloseReason.EXPIRY, "shutdown": CloseReason.SHUTDOWN}.get(reason, CloseReason.IDLE)
+        if user := self._users.get(earning.outpoint):
+            self.perform(*user, user[1].close(code))
+            user[0].flush()
+
+    async def _settle(self, earning: Earning, reason: str) -> None:
+        payee = earning.account.payee
+        if not payee.can_settle:
+            await self._store.move_payee(earning.outpoint, State.CLOSING)
+            return  # nothing was ever signed: the payer's refund is all that can come
+        tx, commitment = payee.settlement(self.keys.derive(earning.account.nonce))
+        earning.settlement = tx.serialize()
+        await self._store.move_payee(earning.outpoint, State.CLOSING, earning.settlement)
+        answers = await self._sources[0].broadcast([*self._unmined_funding(earning), earning.settlement])
+        outcome = answers[-1].outcome
+        log.info("settlement", channel=str(earning.outpoint), reason=reason, paid=payee.paid, outcome=outcome.value)
+        if outcome not in GOOD:
+            return
+        payee.on(Event.SETTLEMENT_SEEN)
+        await self._store.move_payee(earning.outpoint, State.SETTLED, earning.settlement)
+        if user := self._users.pop(earning.outpoint, None):
+            self.perform(*user, user[1].settled(tx.txid, commitment))
+            user[0].flush()
+
+    @staticmethod
+    def _unmined_funding(earning: Earning) -> tuple[bytes, ...]:
+        return earning.saved.funding if earning.account.cap is not None else ()
+
+    async def stop(self) -> None:
+        """Settles everything that can be, then lets go. Bounded by the chain's own timeouts."""
+        for task in list(self._tasks):
+            task.cancel()
+        for earning in list(self.earnings.values()):
+            if self._reason(earning, self.clock(), stopping=True):
+                await self.settle(earning, "shutdown")
+
+
+def _name(source: Chain) -> str:
+    return f"{type(source).__name__}@{id(source)}"
+
+
+def _worst(answers: Sequence[Broadcast]) -> Outcome:
+    """What the whole package amounts to: the first answer that is not good, else the last."""
+    return next(
+        (a.outcome for a in answers if a.outcome not in GOOD), answers[-1].outcome if answers else Outcome.KNOWN
+    )
+
+
+def _fault(outcome: Outcome) -> Fault:
+    if outcome in (Outcome.CONFLICT, Outcome.PARKED):
+        return Fault.FUNDING_CONFLICT
+    return Fault.TRY_LATER if outcome is Outcome.UNREACHABLE else Fault.FUNDING_REFUSED
+
+
+def _block(host: str) -> str:
+    """The address block that openings are counted by: /24, or /48 of IPv6."""
+    return ":".join(host.split(":")[:3]) if ":" in host else host.rpartition(".")[0]

@@ -1,0 +1,48 @@
+"""What one play may cost: the cap that is never passed, not by one satoshi.
+
+It covers the pieces and every miner fee the play causes: for each payment channel it opens, the funding's fee and the
+dearer of settlement and refund. What is locked in a channel and comes back as change is not a cost.
+"""
+
+from __future__ import annotations
+
+from bct.errors import FundsError
+
+
+class Budget:
+    """limit: satoshis; None for no cap."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.pieces = 0
+        """Satoshis signed for pieces."""
+        self.fees = 0
+        """Satoshis committed to miners."""
+
+    @property
+    def total(self) -> int:
+        return self.pieces + self.fees
+
+    def left(self) -> int | None:
+        """Satoshis that may still be spent; None for no cap."""
+        return None if self.limit is None else self.limit - self.total
+
+    def allows(self, amount: int) -> bool:
+        left = self.left()
+        return left is None or amount <= left
+
+    def spend(self, price: int) -> None:
+        """Counts a piece, before its payment is signed. Raises FundsError."""
+        self._check(price, "the next piece")
+        self.pieces += price
+
+    def commit(self, fees: int) -> None:
+        """Counts miner fees, before the transaction that causes them is signed. Raises FundsError."""
+        self._check(fees, "miner fees")
+        self.fees += fees
+
+    def _check(self, amount: int, what: str) -> None:
+        if not self.allows(amount):
+            raise FundsError(
+                f"{what} would cost {amount} sat; {self.total} of at most {self.limit} sat are spent: raise --max-sats"
+            )
