@@ -54,7 +54,6 @@ _MAX_CANCELLED = 1024
 _UNSAID_QUEUE = 250
 """Requests a peer is taken to accept that did not say `reqq`."""
 
-_U32 = struct.Struct(">I")
 _REQUESTS = struct.Struct(">IBIII")
 
 
@@ -366,47 +365,31 @@ class PeerConnection:
     def _complete_held(self, view: memoryview, events: list[Event]) -> memoryview:
         """Adds to the unfinished frame just what it lacks, and handles it when it is whole. Returns the rest."""
         held, self._held = self._held or bytearray(), None
-        while view and (lacking := self._frame_size(held, 0) - len(held)) > 0:
+        while view and (lacking := self._unit_size(held) - len(held)) > 0:
             held += view[:lacking]
             view = view[lacking:]
         if self._parse(memoryview(held), events) < len(held):
             self._held = held
         return view
 
+    def _unit_size(self, data: Buffer) -> int:
+        """Bytes of the frame or handshake that `data` begins with, as far as can be told yet."""
+        return wire.frame_size(data, 0) if self._phase is not Phase.HANDSHAKE else wire.HANDSHAKE_SIZE
+
     def _hold(self, rest: memoryview) -> None:
         if self._held is None:
             self._held = bytearray(rest)
         else:
             self._held += rest
-        if len(self._held) > wire.MAX_EXTENDED:
+        if len(self._held) > wire.MAX_EXTENDED + 4:
             raise RemoteProtocolError("too-long", f"{len(self._held)} bytes came before our handshake was answered")
 
-    def _frame_size(self, data: Buffer, at: int) -> int:
-        """Bytes of the frame that starts at `at`, the length field included, as far as can be told yet: when fewer are
-        there than this says, it is not whole."""
-        there = len(data) - at
-        if self._phase is Phase.HANDSHAKE:
-            if there and data[at] != wire.PROTOCOL[0]:
-                raise _encrypted(data[at])
-            return wire.HANDSHAKE_SIZE
-        if there < 4:
-            return 4
-        length: int = _U32.unpack_from(data, at)[0]
-        if length == 0 or there < 5:
-            return 4 + min(length, 1)
-        wire.check_length(data[at + 4], length)
-        return 4 + length
-
     def _parse(self, view: memoryview, events: list[Event]) -> int:
-        """Handles the whole frames at the beginning of `view`. Returns where they end."""
-        at = 0
-        while self._phase is not Phase.ARRIVED:
-            end = at + self._frame_size(view, at)
-            if end > len(view):
-                break
-            if self._phase is Phase.HANDSHAKE:
-                self._on_handshake(Handshake.decode(view[at:end]), events)
-            elif end - at > 4:
+        """Handles what is whole at the beginning of `view`. Returns where that ends."""
+        at = self._parse_handshake(view, events) if self._phase is Phase.HANDSHAKE else 0
+        there = len(view)
+        while self._phase is Phase.OPEN and (end := at + wire.frame_size(view, at)) <= there:
+            if end - at > 4:
                 kind = view[at + 4]
                 if kind == Piece.ID:
                     self._on_piece(Piece.decode(view[at + 5 : end]), events)
@@ -417,7 +400,12 @@ class PeerConnection:
             at = end
         return at
 
-    def _on_handshake(self, handshake: Handshake, events: list[Event]) -> None:
+    def _parse_handshake(self, view: memoryview, events: list[Event]) -> int:
+        if view and view[0] != wire.PROTOCOL[0]:
+            raise _encrypted(view[0])
+        if len(view) < wire.HANDSHAKE_SIZE:
+            return 0
+        handshake = Handshake.decode(view[: wire.HANDSHAKE_SIZE])
         if self.infohash is not None and handshake.infohash != self.infohash:
             raise RemoteProtocolError(
                 "wrong-infohash", f"asked for {self.infohash.hex()}, the peer answers for {handshake.infohash.hex()}"
@@ -425,6 +413,7 @@ class PeerConnection:
         self.peer = handshake
         self._phase = Phase.ARRIVED if self.infohash is None else Phase.OPEN
         events.append(handshake)
+        return wire.HANDSHAKE_SIZE
 
     def _on_message(self, message: Message, events: list[Event]) -> None:
         match message:

@@ -23,8 +23,7 @@ class _Started:
 
 
 class Picker:
-    """One torrent's download. Starting a piece looks at all pieces that are not started: meant for thousands, not
-    millions."""
+    """One torrent's download. After each change of rarity the pieces are sorted anew: meant for thousands."""
 
     def __init__(self, geometry: Geometry, have: PieceMap, order: Sequence[int]) -> None:
         """have: what is there already. order: all piece indices, shuffled by the owner; decides between equally rare
@@ -33,6 +32,7 @@ class Picker:
         self._owners = array("H", bytes(2 * geometry.count))
         self._untouched = {index: None for index in order if index not in have}
         self._started: dict[int, _Started] = {}
+        self._ranking: list[int] | None = None  # untouched pieces, rarest last; None: rarity has changed since
 
     @property
     def finished(self) -> bool:
@@ -42,11 +42,13 @@ class Picker:
         """A peer said it has these (its bitfield, or one `have`)."""
         for index in pieces:
             self._owners[index] += 1
+        self._ranking = None
 
     def peer_gone(self, pieces: Iterable[int]) -> None:
         """A peer that had these is no longer there; its unanswered requests go to `give_back`."""
         for index in pieces:
             self._owners[index] -= 1
+        self._ranking = None
 
     def is_interesting(self, pieces: PieceMap) -> bool:
         """Whether such a peer has anything we lack."""
@@ -72,8 +74,13 @@ class Picker:
         if not self._untouched:
             yield from self._second_askings(pieces, requested)
 
-    def _rarest_first(self, pieces: PieceMap) -> list[int]:
-        return sorted((i for i in self._untouched if i in pieces), key=self._owners.__getitem__)
+    def _rarest_first(self, pieces: PieceMap) -> Iterator[int]:
+        ranking = self._ranking
+        if ranking is None:
+            ranking = self._ranking = sorted(self._untouched, key=self._owners.__getitem__, reverse=True)
+        while ranking and ranking[-1] not in self._untouched:
+            ranking.pop()
+        return (index for index in reversed(ranking) if index in pieces and index in self._untouched)
 
     def _second_askings(self, pieces: PieceMap, requested: Collection[Block]) -> Iterator[Block]:
         """The blocks that fewest peers were asked for, when all others are asked for as well."""
@@ -116,3 +123,4 @@ class Picker:
         """The piece did not hash right: all of it is to be fetched again."""
         self._started.pop(index, None)
         self._untouched[index] = None
+        self._ranking = None

@@ -36,6 +36,7 @@ _INDEX = struct.Struct(">IBI")
 _RANGE = struct.Struct(">IBIII")
 _PIECE = struct.Struct(">IBII")
 _PORT = struct.Struct(">IBH")
+_TWO = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class Piece:
     def decode(cls, body: memoryview) -> Self:
         if len(body) < 9:
             raise RemoteProtocolError("bad-message", f"a piece message of {len(body)} bytes carries no data")
-        index, begin = struct.unpack_from(">II", body)
+        index, begin = _TWO.unpack_from(body)
         return cls(index, begin, body[8:])
 
 
@@ -297,12 +298,20 @@ MAX_FRAMES: dict[int, int] = {
 """Longest frame of each id, the id byte included and the length field not."""
 
 
-def check_length(kind: int, length: int) -> None:
-    """To be asked as soon as five bytes of a frame are there, before room is made for it. Ids that are not in
-    `MAX_FRAMES` will be skipped, but may be no longer than a block either. Raises RemoteProtocolError('too-long')."""
+def frame_size(data: Buffer, at: int) -> int:
+    """Bytes of the frame that starts at `at`, the length field included, as far as can be told yet: when fewer are
+    there than this says, it is not whole. Judged as soon as the id is there, before room is made for the rest. An id
+    that is not in `MAX_FRAMES` will be skipped, but may be no longer than a block either. Raises
+    RemoteProtocolError('too-long')."""
+    there = len(data) - at
+    if there < 5:
+        return 5 if there == 4 and any(data[at : at + 4]) else 4
+    length: int
+    length, kind = _HEAD.unpack_from(data, at)
     longest = MAX_FRAMES.get(kind, BLOCK_SIZE)
     if length > longest:
         raise RemoteProtocolError("too-long", f"message {kind} of {length} bytes, at most {longest} are read")
+    return 4 + length
 
 
 def decode(kind: int, body: memoryview) -> Message | None:
