@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from itertools import pairwise
 
-from bct.errors import MediaError
 from bct.media.boxes import Movie
 
 _HEAD = struct.Struct(">I4sBxxxIIQQHH")
 _ENTRY = struct.Struct(">III")
-_MAX_FRAGMENTS = 0xFFFF
+_FREE = struct.Struct(">I4s")
+_MAX_FRAGMENTS = 0xFFFF  # what its count field can say
 
 
 def sidx_size(fragments: int) -> int:
@@ -23,14 +23,8 @@ def sidx_size(fragments: int) -> int:
 
 
 def sidx(movie: Movie, first_offset: int) -> bytes:
-    """The index of `movie`; `first_offset` bytes stand between the index and the first fragment.
-
-    Raises MediaError when there are more fragments than the box can name.
-    """
-    count = len(movie.fragments)
-    if count > _MAX_FRAGMENTS:
-        raise MediaError(f"{count} fragments do not fit one index, which names at most {_MAX_FRAGMENTS}")
-    lead = movie.leading
+    """The index of `movie`; `first_offset` bytes stand between the index and the first fragment."""
+    lead, count = movie.leading, len(movie.fragments)
     head = _HEAD.pack(sidx_size(count), b"sidx", 1, lead.id, lead.timescale, movie.ticks[0], first_offset, 0, count)
     starts = [*(fragment.offset for fragment in movie.fragments), movie.fragments[-1].end]
     sizes = [b - a for a, b in pairwise(starts)]
@@ -41,3 +35,15 @@ def sidx(movie: Movie, first_offset: int) -> bytes:
         for size, duration, fragment in zip(sizes, durations, movie.fragments, strict=True)
     )
     return head + b"".join(entries)
+
+
+def front(movie: Movie, init: bytes, space: int) -> bytes:
+    """What stands before the first fragment, len(init) + space bytes: init segment, index, and free space after it.
+
+    An index that `space` cannot hold is left out: players then look for themselves. space >= 8.
+    """
+    count = len(movie.fragments)
+    left = space - sidx_size(count)
+    index = sidx(movie, left) if left >= _FREE.size and count <= _MAX_FRAGMENTS else b""
+    padding = space - len(index)
+    return init + index + _FREE.pack(padding, b"free") + bytes(padding - _FREE.size)
