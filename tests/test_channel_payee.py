@@ -16,6 +16,7 @@ from bct.channel.timing import SETTLE_BEFORE
 from bct.channel.transactions import Commitments, commitment, fee_at
 from bct.errors import Action, LocalProtocolError, RemoteProtocolError
 from bct.units import Outpoint, Payees, Satoshi
+from tests.channel_attacks import another_signature
 from tests.channel_parts import (
     ALICE,
     BOB,
@@ -380,19 +381,10 @@ def test_a_second_signature_at_the_same_totals_does_not_change_the_settlements_i
     """THREATS 14: a viewer signs the same totals with another nonce once the settlement is on its way."""
     sent, _ = payee.settlement(PAYEE)
     other = another_signature(PAYER, Commitments(payee.params, payee.lines).digest((100,)))
+    assert verify(PAYER.public, Commitments(payee.params, payee.lines).digest((100,)), other)
     assert other != payee.signature
     payee.accept_close((100,), other)
     assert payee.settlement(PAYEE)[0].txid == sent.txid
-
-
-def another_signature(secret: PrivateKey, digest: bytes) -> bytes:
-    """A valid low-s signature under a nonce of one's own choice."""
-    nonce = 0x1234567890ABCDEF
-    r = int.from_bytes(PrivateKey(nonce.to_bytes(32)).public[1:]) % ORDER
-    s = pow(nonce, -1, ORDER) * (int.from_bytes(digest) + r * int.from_bytes(secret.secret)) % ORDER
-    signature = r.to_bytes(32) + min(s, ORDER - s).to_bytes(32)
-    assert verify(secret.public, digest, signature)
-    return signature
 
 
 def test_the_settlement_is_the_newest_commitment(payee: Payee) -> None:
