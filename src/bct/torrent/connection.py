@@ -54,7 +54,7 @@ _MAX_CANCELLED = 1024
 _UNSAID_QUEUE = 250
 """Requests a peer is taken to accept that did not say `reqq`."""
 
-_REQUESTS = struct.Struct(">IBIII")
+_REQUESTS = struct.Struct(">IBIII")  # one whole frame: runs of them are read in one go
 
 
 class Phase(Enum):
@@ -393,7 +393,7 @@ class PeerConnection:
                 kind = view[at + 4]
                 if kind == Piece.ID:
                     self._on_piece(Piece.decode(view[at + 5 : end]), events)
-                elif kind == Request.ID:
+                elif kind == Request.ID and end - at == _REQUESTS.size:
                     end = self._on_requests(view, at, events)
                 elif message := wire.decode(kind, view[at + 5 : end]):
                     self._on_message(message, events)
