@@ -7,26 +7,47 @@ banned and nothing more is paid to it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bct.errors import Action, RemoteProtocolError
 from bct.torrent.assembly import PieceBuffer
+from bct.torrent.connection import PeerConnection
 from bct.torrent.geometry import Block, Geometry
 from bct.torrent.wire import Buffer
 from bct.units import PieceIndex
 
-if TYPE_CHECKING:
-    from bct.node.peer import Peer
+
+class Orderer(Protocol):
+    """Who hears what became of the pieces."""
+
+    def hash_of(self, piece: PieceIndex) -> bytes:
+        """Its SHA-1, 20 bytes."""
+        ...
+
+    def arriving(self, since: float) -> None:
+        """The first block of a piece that was asked for alone, at `since`, is here."""
+        ...
+
+    def arrived(self, piece: PieceIndex, data: bytearray, since: float) -> None:
+        """The piece is complete and true."""
+        ...
+
+    def failed(self, piece: PieceIndex, why: str) -> None:
+        """It will not come: one word says why."""
+        ...
 
 
 @dataclass(slots=True)
 class Arriving:
-    """A piece under way, and when it was asked for."""
+    """A piece under way, and when it was asked for. Times are steady seconds."""
 
     data: bytearray
-    blocks: PieceBuffer[Peer]
+    blocks: PieceBuffer[str]
     since: float
+    touched: float
+    """When bytes of it last came."""
     alone: bool
     """Nothing else was outstanding when it was asked for: its first block tells the round trip."""
 
@@ -34,54 +55,57 @@ class Arriving:
 class Fetching:
     """One peer's outstanding pieces, oldest first."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+    __slots__ = ("_clock", "_orderer", "_wire", "pieces", "received")
+
+    def __init__(self, wire: PeerConnection, orderer: Orderer, clock: Callable[[], float]) -> None:
+        self._wire = wire
+        self._orderer = orderer
+        self._clock = clock
         self.pieces: dict[PieceIndex, Arriving] = {}
         self.received = 0
         """Bytes of verified pieces."""
 
-    def request(self, piece: PieceIndex, geometry: Geometry, now: float) -> None:
+    def request(self, piece: PieceIndex, geometry: Geometry) -> None:
         """Asks for a whole piece; leaves with the next flush."""
-        data = bytearray(geometry.size(piece))
-        self.pieces[piece] = Arriving(data, PieceBuffer(piece, data), now, alone=not self.pieces)
-        self._peer.wire.request(geometry.blocks(piece, self._peer.wire.max_block))
+        data, now = bytearray(geometry.size(piece)), self._clock()
+        self.pieces[piece] = Arriving(data, PieceBuffer(piece, data), now, now, alone=not self.pieces)
+        self._wire.request(geometry.blocks(piece, self._wire.max_block))
 
     def block(self, index: int, begin: int, data: Buffer) -> None:
         arriving = self.pieces.get(PieceIndex(index))
         if arriving is None:
             return  # given up meanwhile
+        arriving.touched = self._clock()
         if arriving.alone:
             arriving.alone = False
-            self._peer.torrent.first_block(self._peer, arriving.since)
-        if arriving.blocks.add(begin, data, self._peer):
+            self._orderer.arriving(arriving.since)
+        if arriving.blocks.add(begin, data, ""):
             self._complete(PieceIndex(index), arriving)
 
     def _complete(self, piece: PieceIndex, arriving: Arriving) -> None:
         del self.pieces[piece]
-        torrent = self._peer.torrent
-        if not arriving.blocks.matches(torrent.hash_of(piece)):
-            torrent.failed(self._peer, piece, "corrupt")
+        if not arriving.blocks.matches(self._orderer.hash_of(piece)):
+            self._orderer.failed(piece, "corrupt")
             raise RemoteProtocolError("corrupt-piece", f"piece {piece} does not match its hash", Action.BAN)
         self.received += len(arriving.data)
-        torrent.complete_piece(self._peer, piece, arriving.data, arriving.since)
+        self._orderer.arrived(piece, arriving.data, arriving.since)
 
     def rejected(self, block: Block) -> None:
         """The peer will not send this block: the whole piece has to come from elsewhere, or be asked again."""
         piece = PieceIndex(block.piece)
-        if self.pieces.pop(piece, None):
-            self._cancel(piece)
-            self._peer.torrent.failed(self._peer, piece, "rejected")
+        if self.give_up(piece):
+            self._orderer.failed(piece, "rejected")
 
     def dropped(self, blocks: tuple[Block, ...]) -> None:
         """The peer choked us and forgot these."""
         for piece in {PieceIndex(block.piece) for block in blocks}:
             if self.pieces.pop(piece, None):
-                self._peer.torrent.failed(self._peer, piece, "choked")
+                self._orderer.failed(piece, "choked")
 
-    def give_up(self, piece: PieceIndex) -> None:
-        if self.pieces.pop(piece, None):
-            self._cancel(piece)
-
-    def _cancel(self, piece: PieceIndex) -> None:
-        for block in [b for b in self._peer.wire.requested if b.piece == piece]:
-            self._peer.wire.cancel(block)
+    def give_up(self, piece: PieceIndex) -> bool:
+        """Stops waiting for a piece; False when it was not under way."""
+        if self.pieces.pop(piece, None) is None:
+            return False
+        for block in [b for b in self._wire.requested if b.piece == piece]:
+            self._wire.cancel(block)
+        return True

@@ -7,26 +7,38 @@ word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 
+from bct.bitcoin.chain import Network
 from bct.bitcoin.keys import PrivateKey, is_public_key
+from bct.config import WireConfig
 from bct.errors import Action, BctError, RemoteProtocolError
 from bct.node.fetching import Fetching
 from bct.node.serving import Serving
+from bct.pay.account import Verdict
 from bct.pay.messages import VERSION, Context, HaveDelta, HaveMap, Joiner, Message, chunked
 from bct.torrent.bencode import Value
 from bct.torrent.connection import Choked, Event, ExtensionMessage, PeerConnection, Requests
 from bct.torrent.extension import BCT_PAY, UT_METADATA, ExtendedHandshake
-from bct.torrent.geometry import Geometry, PieceMap
+from bct.torrent.geometry import Block, Geometry, PieceMap
 from bct.torrent.transport import Connection
-from bct.torrent.wire import Bitfield, Cancel, Handshake, Have, HaveAll, HaveNone, Interested, Piece, Reject, Unchoke
-
-if TYPE_CHECKING:
-    from bct.node.hub import Hub
-    from bct.node.swarm import Swarm
+from bct.torrent.wire import (
+    Bitfield,
+    Buffer,
+    Cancel,
+    Handshake,
+    Have,
+    HaveAll,
+    HaveNone,
+    Interested,
+    Piece,
+    Reject,
+    Unchoke,
+)
+from bct.units import Infohash, PieceIndex
 
 log = structlog.get_logger()
 
@@ -34,10 +46,59 @@ EXTENSIONS = {1: BCT_PAY, 2: UT_METADATA}
 RANDOM_SIZE = 16
 
 
-class Peer:
-    """The `Receiver` of one connection. An outgoing one knows its swarm; an incoming one learns it."""
+class Torrent(Protocol):
+    """What a connection needs of the torrent that it is about."""
 
-    def __init__(self, connection: Connection, hub: Hub, swarm: Swarm | None, now: float) -> None:
+    infohash: Infohash
+
+    @property
+    def geometry(self) -> Geometry | None: ...
+    @property
+    def metadata_size(self) -> int | None: ...
+    @property
+    def identity(self) -> PrivateKey | None: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def sells(self) -> bool: ...
+    @property
+    def speaks_bct(self) -> bool: ...
+    def joined(self, peer: Peer) -> None: ...
+    def introduce(self, peer: Peer) -> None: ...
+    def extended(self, peer: Peer, handshake: ExtendedHandshake) -> None: ...
+    def changed(self, peer: Peer) -> None: ...
+    def metadata(self, peer: Peer, payload: bytes) -> None: ...
+    def message(self, peer: Peer, message: Message) -> None: ...
+    def gate(self, peer: Peer, block: Block) -> Verdict: ...
+    def read(self, block: Block) -> Buffer: ...
+    def hash_of(self, piece: PieceIndex) -> bytes: ...
+    def arriving(self, peer: Peer, since: float) -> None: ...
+    def arrived(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None: ...
+    def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None: ...
+    def gone(self, peer: Peer) -> None: ...
+
+
+class Door(Protocol):
+    """What a connection needs of the node it belongs to."""
+
+    config: WireConfig
+    network: Network
+    client: str
+    peer_id: bytes
+    clock: Callable[[], float]
+    random: Callable[[int], bytes]
+
+    @property
+    def port(self) -> int: ...
+    def swarm_for(self, infohash: bytes) -> Torrent | None: ...
+    def ban(self, peer: Peer) -> None: ...
+    def gone(self, peer: Peer) -> None: ...
+
+
+class Peer:
+    """The `Receiver` of one connection. An outgoing one knows its torrent; an incoming one learns it."""
+
+    def __init__(self, connection: Connection, hub: Door, swarm: Torrent | None, now: float) -> None:
         self.connection = connection
         self.hub = hub
         self.swarm = swarm
@@ -49,8 +110,8 @@ class Peer:
             extensions=EXTENSIONS,
             queue_limit=hub.config.request_queue,
         )
-        self.serving = Serving(self)
-        self.fetching = Fetching(self)
+        self.serving = Serving(self.wire, connection)
+        self.fetching = Fetching(self.wire, self, hub.clock)
         self.context: Context | None = None
         self.true_pieces: PieceMap | None = None
         """What a bct peer really has; the bitfield shows only what is free."""
@@ -79,8 +140,20 @@ class Peer:
         self.flush()
 
     def drained(self) -> None:
-        self.serving.go_on()
+        self.serve()
+
+    def serve(self) -> None:
+        """Goes on with what the peer asked for, as far as the gate lets it."""
+        if self.closed or self.swarm is None:
+            return
+        try:
+            self.serving.go_on(self._gate, self.swarm.read)
+        except RemoteProtocolError as error:
+            self.fail(error)
         self.flush()
+
+    def _gate(self, block: Block) -> Verdict:
+        return self.torrent.gate(self, block)
 
     def lost(self, error: BctError | None) -> None:
         self.closed = True
@@ -88,6 +161,20 @@ class Peer:
         self.hub.gone(self)
         if self.swarm:
             self.swarm.gone(self)
+
+    # -- Orderer: what `Fetching` reports ---------------------------------------------------------------------------
+
+    def hash_of(self, piece: PieceIndex) -> bytes:
+        return self.torrent.hash_of(piece)
+
+    def arriving(self, since: float) -> None:
+        self.torrent.arriving(self, since)
+
+    def arrived(self, piece: PieceIndex, data: bytearray, since: float) -> None:
+        self.torrent.arrived(self, piece, data, since)
+
+    def failed(self, piece: PieceIndex, why: str) -> None:
+        self.torrent.failed(self, piece, why)
 
     # -- saying things ------------------------------------------------------------------------------------------------
 
@@ -122,6 +209,7 @@ class Peer:
         match event:
             case Requests(blocks):
                 self.serving.ask(blocks)
+                self.serving.go_on(self._gate, self.torrent.read)
             case Piece(index, begin, data):
                 self.fetching.block(index, begin, data)
             case ExtensionMessage(name, payload):
@@ -142,8 +230,8 @@ class Peer:
                 self.wire.unchoke()
 
     @property
-    def torrent(self) -> Swarm:
-        """The swarm, once the handshake has named it."""
+    def torrent(self) -> Torrent:
+        """The torrent, once the handshake has named it."""
         if self.swarm is None:
             raise RemoteProtocolError("no-handshake", "a message came before the torrent was named")
         return self.swarm
@@ -174,7 +262,7 @@ class Peer:
             ExtendedHandshake(
                 v=self.hub.client,
                 p=self.hub.port,
-                metadata_size=len(swarm.metainfo.info_bytes) if swarm.metainfo else None,
+                metadata_size=swarm.metadata_size,
                 upload_only=swarm.complete,
                 bct=ours if swarm.speaks_bct else None,
             )

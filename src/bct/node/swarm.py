@@ -8,7 +8,7 @@ is shown, each block still passes `gate`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bct.bitcoin.keys import PrivateKey
 from bct.errors import RemoteProtocolError
@@ -23,9 +23,6 @@ from bct.torrent.metainfo import Metainfo
 from bct.torrent.store import PieceStore
 from bct.torrent.wire import Buffer
 from bct.units import Infohash, PieceIndex
-
-if TYPE_CHECKING:
-    from bct.node.hub import Hub
 
 
 class Seller(Protocol):
@@ -47,17 +44,16 @@ class Buyer(Protocol):
     def message(self, peer: Peer, message: Message) -> None: ...
     def changed(self, peer: Peer) -> None: ...
     def metadata_known(self, metainfo: Metainfo) -> None: ...
-    def first_block(self, peer: Peer, since: float) -> None: ...
-    def done(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None: ...
+    def arriving(self, peer: Peer, since: float) -> None: ...
+    def arrived(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None: ...
     def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None: ...
     def gone(self, peer: Peer) -> None: ...
 
 
 class Swarm:
-    """Attached to a `Hub`; `seller` and `buyer` are there when this node sells, or wants, the torrent."""
+    """A `Torrent` of a `Hub`; `seller` and `buyer` are there when this node sells, or wants, the torrent."""
 
-    def __init__(self, hub: Hub, infohash: Infohash, metainfo: Metainfo | None, store: PieceStore | None) -> None:
-        self.hub = hub
+    def __init__(self, infohash: Infohash, metainfo: Metainfo | None, store: PieceStore | None) -> None:
         self.infohash = infohash
         self.metainfo = metainfo
         self.store = store
@@ -72,6 +68,11 @@ class Swarm:
     @property
     def geometry(self) -> Geometry | None:
         return self.metainfo.geometry if self.metainfo else None
+
+    @property
+    def metadata_size(self) -> int | None:
+        """Bytes of the info dictionary, once it is known."""
+        return len(self.metainfo.info_bytes) if self.metainfo else None
 
     @property
     def identity(self) -> PrivateKey | None:
@@ -169,13 +170,13 @@ class Swarm:
 
     # -- fetching -----------------------------------------------------------------------------------------------------
 
-    def first_block(self, peer: Peer, since: float) -> None:
+    def arriving(self, peer: Peer, since: float) -> None:
         if self.buyer:
-            self.buyer.first_block(peer, since)
+            self.buyer.arriving(peer, since)
 
-    def complete_piece(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None:
+    def arrived(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None:
         if self.buyer:
-            self.buyer.done(peer, piece, data, since)
+            self.buyer.arrived(peer, piece, data, since)
 
     def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None:
         if self.buyer:

@@ -17,6 +17,7 @@ import structlog
 
 from bct.bitcoin.chain import GOOD, Broadcast, Chain, Header, Outcome
 from bct.bitcoin.proof import Beef
+from bct.bitcoin.tx import Tx
 from bct.channel import exposure
 from bct.channel.exposure import Sighting, Unconfirmed
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
@@ -33,7 +34,7 @@ from bct.pay.messages import CloseReason, Fault
 from bct.pay.offers import Policy
 from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
 from bct.pay.records import Opened, Record
-from bct.units import Outpoint
+from bct.units import Outpoint, txid_hex
 
 log = structlog.get_logger()
 
@@ -140,8 +141,7 @@ class Till:
             if account.is_behind:
                 self._behind[outpoint] = account
             if user := self._users.get(outpoint):
-                user[0].serving.go_on()
-                user[0].flush()
+                user[0].serve()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -166,8 +166,7 @@ class Till:
             effects = session.unfunded(Fault.TRY_LATER, str(error))
         self.perform(peer, session, effects)
         self.attach(peer, session)
-        peer.serving.go_on()
-        peer.flush()
+        peer.serve()
 
     async def _save(
         self, peer: Peer, session: PayeeSession, effects: list[Effect], found: funding.Funding, sighting: Sighting
@@ -317,11 +316,20 @@ class Till:
         log.info("settlement", channel=str(earning.outpoint), reason=reason, paid=payee.paid, outcome=outcome.value)
         if outcome not in GOOD:
             return
-        payee.on(Event.SETTLEMENT_SEEN)
-        await self._store.move_payee(earning.outpoint, State.SETTLED, earning.settlement)
+        if can(Role.PAYEE, earning.state, Event.SETTLEMENT_SEEN):
+            await self.happened(earning, Event.SETTLEMENT_SEEN, tx)
         if user := self._users.pop(earning.outpoint, None):
             self.perform(*user, user[1].settled(tx.txid, commitment))
             user[0].flush()
+
+    async def happened(self, earning: Earning, event: Event, tx: Tx | None) -> None:
+        """What the chain says about the channel's outpoint. tx: the transaction that spends it, if one does."""
+        before = earning.state
+        earning.account.payee.on(event)
+        if earning.state is not before:
+            await self._store.move_payee(earning.outpoint, earning.state, tx.serialize() if tx else b"")
+            txid = txid_hex(tx.txid) if tx else ""
+            log.info("channel", channel=str(earning.outpoint), event=event.value, txid=txid)
 
     @staticmethod
     def _unmined_funding(earning: Earning) -> tuple[bytes, ...]:

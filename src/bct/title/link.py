@@ -8,8 +8,8 @@ Three spellings carry the same:
 * ``https://host/page#<either of the above>``, a page that plays it. The link stands behind the ``#`` so that a
   browser shows the page without telling its server what is being watched.
 
-The creator's key in the link is what terms and manifests are checked against, so a link without one is refused. A
-link is a stranger's text: its size and the number of addresses in it are bounded, and no part of it is used as a path
+The creator's key in the link is what terms and manifests are checked against. A magnet link without one is an ordinary
+torrent's: nothing is ever paid for it. A link is a stranger's text: its size and the number of addresses in it are bounded, and no part of it is used as a path
 or shown before control characters are refused.
 """
 
@@ -51,10 +51,11 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class TorrentLink:
-    """One torrent of one creator (33-byte key), and where to begin looking for peers."""
+    """One torrent, and where to begin looking for peers. creator: the 33-byte key that its terms are checked against;
+    None for an ordinary torrent, for which nothing is ever paid."""
 
     infohash: Infohash
-    creator: bytes
+    creator: bytes | None = None
     name: str = ""
     peers: tuple[Peer, ...] = ()
     trackers: tuple[str, ...] = ()
@@ -66,7 +67,7 @@ class TorrentLink:
                 *([f"dn={quote(self.name, safe='')}"] if self.name else []),
                 *(f"x.pe={quote(str(peer), safe=':[]')}" for peer in self.peers),
                 *(f"tr={quote(tracker, safe='')}" for tracker in self.trackers),
-                f"x.bct={self.creator.hex()}",
+                *([f"x.bct={self.creator.hex()}"] if self.creator else []),
             )
         )
 
@@ -134,10 +135,10 @@ def _infohash(topics: list[str]) -> Infohash:
     return Infohash(bytes.fromhex(in_hex) if in_hex else base64.b32decode(in_base32.upper()))
 
 
-def _only_key(keys: list[str]) -> bytes:
-    if len(keys) != 1:
-        raise _bad(f"it carries {len(keys)} creator keys (x.bct), expected 1: without it no price could be trusted")
-    return _key(keys[0])
+def _only_key(keys: list[str]) -> bytes | None:
+    if len(keys) > 1:
+        raise _bad(f"it carries {len(keys)} creator keys (x.bct), expected 1 at most")
+    return _key(keys[0]) if keys else None
 
 
 def _key(text: str) -> bytes:

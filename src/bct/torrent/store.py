@@ -1,10 +1,11 @@
-"""What the node asks of whatever keeps a torrent's pieces."""
+"""What the node asks of whatever keeps torrents' pieces."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from bct.torrent.geometry import PieceMap
+from bct.torrent.metainfo import Metainfo
 from bct.torrent.wire import Buffer
 from bct.units import PieceIndex
 
@@ -12,10 +13,8 @@ from bct.units import PieceIndex
 class PieceStore(Protocol):
     """The verified pieces of one torrent. Raises StoreError when the disk refuses."""
 
-    @property
-    def pieces(self) -> PieceMap:
-        """What is there and has been verified."""
-        ...
+    pieces: PieceMap
+    """What is there and has been verified."""
 
     def read(self, index: PieceIndex) -> memoryview:
         """A whole piece that is in `pieces`; the view stays valid as long as it is held."""
@@ -25,4 +24,20 @@ class PieceStore(Protocol):
         """Keeps a piece whose hash has been checked."""
         ...
 
+    def sync(self) -> None:
+        """Makes durable what was written. Blocks for as long as the disk takes."""
+        ...
+
     def close(self) -> None: ...
+
+
+class PieceStores(Protocol):
+    """Where the stores of all torrents come from. Raises StoreError."""
+
+    def open(self, metainfo: Metainfo) -> PieceStore:
+        """The torrent's store, made if need be."""
+        ...
+
+    def adopt(self, metainfo: Metainfo, name: str) -> PieceStore:
+        """Takes in the file `name` of the incoming folder, which holds the whole torrent."""
+        ...

@@ -1,0 +1,376 @@
+"""Getting one torrent's pieces: free where they are free, bought where they are not, each once.
+
+Who could cheat: a seeder that takes a payment and sends nothing, or something else. What can be lost to it is its
+window; then its pieces are asked of others, it starts again at one piece, and it is remembered. And we ourselves could
+overspend: every price and every miner fee passes the play's budget before anything is signed; what was bought is
+written down as it is signed, so that a restart asks for it again instead of paying again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from bct.errors import BctError, FundsError, RemoteProtocolError, StoreError, TemporaryError
+from bct.node.peer import Peer
+from bct.node.purse import Purse, Spending
+from bct.node.swarm import Swarm
+from bct.pay.budget import Budget
+from bct.pay.messages import CloseReason, Fault, Message
+from bct.pay.payer_session import Closed, Failed, Happening, Offered, PayerSession, Ready, Refused
+from bct.pay.schedule import Assignment, Source, assign
+from bct.pay.window import Window
+from bct.title.store import TitleStore
+from bct.title.terms import Terms
+from bct.torrent.metainfo import Metainfo
+from bct.units import PieceIndex
+
+log = structlog.get_logger()
+
+STALL_SECONDS = 10.0
+PLAIN_WINDOW = 8
+"""Pieces asked ahead of a peer that costs nothing."""
+
+
+class Seat:
+    """One peer as the buyer sees it."""
+
+    def __init__(self, peer: Peer, session: PayerSession | None) -> None:
+        self.peer = peer
+        self.session = session
+        self.spending: Spending | None = None
+        self.window: Window | None = None
+        self.settling = False
+        """The payment channel is being opened, resumed or closed."""
+        self.useless = False
+        """It failed us: nothing more is paid to it on this connection."""
+
+
+class TitleBuyer:
+    """The `Buyer` of a swarm.
+
+    creator: the key of the link, None for an ordinary torrent. budget: what the play may cost. playing_time: seconds
+    the title lasts, for the channel's expiry.
+    """
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        purse: Purse,
+        titles: TitleStore,
+        creator: bytes | None,
+        budget: Budget,
+        lowest_sequence: int,
+        on_metadata: Callable[[Metainfo], None],
+    ) -> None:
+        self.swarm = swarm
+        self.budget = budget
+        self.terms: Terms | None = None
+        self.trouble: BctError | None = None
+        """Why nothing more can be bought: the cap, or an empty wallet."""
+        self.wanted: Callable[[], Iterable[PieceIndex]] = lambda: ()
+        """Pieces to get now, most urgent first; set by the play."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a piece has come, or trouble has."""
+        self.pieces_bought = 0
+        self._purse = purse
+        self._titles = titles
+        self._creator = creator
+        self._lowest = lowest_sequence
+        self._on_metadata = on_metadata
+        self._termed = asyncio.Event()
+        self._seats: dict[Peer, Seat] = {}
+        self._coming: dict[PieceIndex, Peer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- Buyer: what the swarm reports --------------------------------------------------------------------------------
+
+    def met(self, peer: Peer) -> None:
+        seat = self._seats.get(peer)
+        if seat is None:
+            seat = self._seats[peer] = Seat(peer, None)
+        if seat.session is None and peer.context is not None and self._creator is not None:
+            seat.session = PayerSession(
+                peer.context, self._creator, self.swarm.infohash, self._lowest, self._purse.config.fee_rate_cap
+            )
+        self.pump()
+
+    def changed(self, peer: Peer) -> None:
+        self.pump()
+
+    def metadata_known(self, metainfo: Metainfo) -> None:
+        self._on_metadata(metainfo)
+
+    def message(self, peer: Peer, message: Message) -> None:
+        seat = self._seats.get(peer)
+        if seat is None or seat.session is None:
+            raise RemoteProtocolError("unexpected-message", "bct_pay was spoken about a torrent that costs nothing")
+        happening = seat.session.receive(message, self._purse.now)
+        if happening:
+            self._happened(seat, happening)
+        self.pump()
+
+    def arriving(self, peer: Peer, since: float) -> None:
+        seat = self._seats[peer]
+        if seat.window:
+            seat.window.first_block(peer.hub.clock() - since)
+
+    def arrived(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None:
+        seat = self._seats[peer]
+        self._coming.pop(piece, None)
+        if seat.window:
+            seat.window.delivered(len(data), since, peer.hub.clock())
+        if self.swarm.store and piece not in self.swarm.store.pieces:
+            try:
+                self.swarm.store.write(piece, data)
+            except StoreError as error:
+                self._give_up(error)
+                return
+            self.swarm.announce(piece)
+        self.on_change()
+        self.pump()
+
+    def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None:
+        self._coming.pop(piece, None)
+        seat = self._seats.get(peer)
+        if seat and seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
+            log.warning("paid and not delivered", peer=str(peer), piece=piece, why=why)
+            self._distrust(seat, why)
+
+    def gone(self, peer: Peer) -> None:
+        seat = self._seats.pop(peer, None)
+        for piece in [piece for piece, source in self._coming.items() if source is peer]:
+            del self._coming[piece]
+        if seat and seat.spending:
+            self._purse.release(seat.spending)
+        self.on_change()
+        self.pump()
+
+    # -- what a session says ------------------------------------------------------------------------------------------
+
+    def _happened(self, seat: Seat, happening: Happening) -> None:
+        match happening:
+            case Offered(_, terms):
+                self._learn(terms)
+            case Ready():
+                seat.settling = False
+                if seat.spending:
+                    self._spawn(self._purse.ready(seat.spending))
+            case Refused(reason):
+                self._distrust(seat, reason)
+            case Failed(code, text):
+                self._failed(seat, code, text)
+            case Closed(txid, commitment):
+                if seat.spending:
+                    self._spawn(self._purse.closed(seat.spending, txid, commitment))
+                    seat.spending = None
+
+    def _learn(self, terms: Terms) -> None:
+        if self.terms is None or terms.sequence > self.terms.sequence:
+            self.terms = terms
+            self._termed.set()
+            self._lowest = terms.sequence
+            self._spawn(self._titles.saw_terms(terms))
+
+    async def first_terms(self, seconds: float) -> Terms:
+        """The title's terms as soon as a seeder has offered them. Raises TemporaryError."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._termed.wait(), seconds)
+        if self.terms is None:
+            raise TemporaryError(f"no seeder has offered the title within {seconds:.0f} s")
+        return self.terms
+
+    def _failed(self, seat: Seat, code: int, text: str) -> None:
+        log.info("seeder declined", peer=str(seat.peer), code=code, text=text[:200])
+        seat.settling = False
+        if code == Fault.BAD_LINE and seat.session and seat.spending:
+            self._spawn(self._add_line(seat))
+            return
+        if seat.spending:
+            self._purse.release(seat.spending)
+            if code:
+                self._spawn(self._purse.declined(seat.spending))
+            seat.spending = None
+        if code in (Fault.UNKNOWN_CHANNEL, 0):
+            return  # another channel may be opened
+        self._distrust(seat, text)
+
+    def _distrust(self, seat: Seat, why: str) -> None:
+        seat.useless = True
+        if seat.window:
+            seat.window.broken()
+        if seat.session:
+            self._spawn(self._titles.note_misstep(seat.session.context.seeder_key, why, self._purse.now))
+        self.on_change()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Asks for what is wanted, as far as windows, channels and the budget allow."""
+        geometry, store = self.swarm.geometry, self.swarm.store
+        if geometry is None or store is None or self.trouble:
+            return
+        missing = [p for p in self.wanted() if p not in store.pieces and p not in self._coming]
+        if not missing:
+            return
+        sources = [self._source(seat) for seat in self._seats.values() if seat.peer.wire.is_open]
+        for assignment in assign(missing, sources, geometry.size):
+            if not self._get(assignment):
+                break
+        for seat in list(self._seats.values()):
+            seat.peer.flush()
+        self._open_channels(missing)
+
+    def _source(self, seat: Seat) -> Source[Peer]:
+        peer, window = seat.peer, seat.window
+        outstanding = peer.fetching.pieces
+        limit = window.pieces if window and seat.spending else PLAIN_WINDOW
+        waiting = sum(len(arriving.data) for arriving in outstanding.values())
+        rate = window.rate if window else 0.0
+        return Source(peer, lambda piece: self._price(seat, piece), max(0, limit - len(outstanding)), waiting, rate)
+
+    def _price(self, seat: Seat, piece: PieceIndex) -> int | None:
+        """What this peer asks for the piece now; None where it cannot be had from it now."""
+        peer, session = seat.peer, seat.session
+        if peer.wire.pieces is not None and piece in peer.wire.pieces:
+            return 0 if peer.wire.may_request(piece) else None
+        if session is None or seat.useless or not peer.has(piece) or not session.ready or session.offered is None:
+            return None
+        if seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
+            return 0  # paid for on an earlier connection, and never received
+        price = session.offered.terms.price_of(piece)
+        return price if session.affords(price) else None
+
+    def _get(self, assignment: Assignment[Peer]) -> bool:
+        """Pays, if it costs, and asks. False when nothing more can be bought at the moment."""
+        seat = self._seats[assignment.source]
+        if assignment.price and not self._pay(seat, assignment.piece, assignment.price):
+            return False
+        geometry = self.swarm.geometry
+        if geometry:
+            seat.peer.fetching.request(assignment.piece, geometry)
+            self._coming[assignment.piece] = seat.peer
+        return True
+
+    def _pay(self, seat: Seat, piece: PieceIndex, price: int) -> bool:
+        session, spending = seat.session, seat.spending
+        if session is None or spending is None:
+            return False
+        if spending.payer.needs_reserve(session.line, price):
+            self._reserve(seat, price)
+            return False
+        try:
+            self.budget.spend(price)
+            payment = session.pay(price, self._purse.now)
+        except FundsError as error:
+            self._give_up(error)
+            return False
+        self._purse.bought(spending, session.line, self.swarm.infohash, piece, price)
+        self.pieces_bought += 1
+        seat.peer.say(payment)
+        return True
+
+    def _reserve(self, seat: Seat, price: int) -> None:
+        """Raises the saved mark, then goes on."""
+        if seat.settling or seat.spending is None or seat.session is None:
+            return
+        seat.settling = True
+
+        async def reserve(spending: Spending, line: int) -> None:
+            await self._purse.reserve(spending, line, price)
+            seat.settling = False
+            self.pump()
+
+        self._spawn(reserve(seat.spending, seat.session.line))
+
+    def _give_up(self, error: BctError) -> None:
+        self.trouble = error
+        log.warning("nothing more is bought", text=str(error))
+        self.on_change()
+
+    # -- payment channels ---------------------------------------------------------------------------------------------
+
+    def _open_channels(self, missing: list[PieceIndex]) -> None:
+        """One channel at a time: with the first seeder that has what is wanted and is not being paid yet."""
+        seats = list(self._seats.values())
+        if any(seat.settling or (seat.spending and seat.session and seat.session.ready) for seat in seats):
+            return
+        for seat in seats:
+            session = seat.session
+            if session is None or session.offered is None or seat.useless or seat.spending:
+                continue
+            terms = session.offered.terms
+            if any(terms.price_of(piece) and seat.peer.has(piece) for piece in missing):
+                seat.settling = True
+                self._spawn(self._engage(seat, session, session.offered))
+                return
+
+    async def _engage(self, seat: Seat, session: PayerSession, offered: Offered) -> None:
+        """Resumes the channel we have with this seeder, or opens one."""
+        peer, geometry = seat.peer, self.swarm.geometry
+        if geometry is None or self.swarm.store is None:
+            return
+        seat.window = Window(offered.terms.price, geometry.piece_length)
+        missing = [PieceIndex(i) for i in range(geometry.count) if i not in self.swarm.store.pieces]
+        try:
+            message, seat.spending = await self._purse.engage(
+                session, offered, peer.connection.remote, offered.terms.remaining(missing), self.budget
+            )
+        except FundsError as error:
+            seat.settling = False
+            self._give_up(error)
+            return
+        if peer.closed:
+            self._purse.release(seat.spending)
+            return
+        peer.say(message)
+        peer.flush()
+
+    async def _add_line(self, seat: Seat) -> None:
+        if seat.session and seat.spending:
+            await self._purse.lined(seat.spending, seat.session.line)
+            seat.settling = True
+            seat.peer.say(seat.session.add_line())
+            seat.peer.flush()
+
+    async def close(self, reason: CloseReason = CloseReason.DONE) -> None:
+        """Closes every channel that is in use here and waits until each is settled, 10 s at most."""
+        waiting = []
+        for seat in self._seats.values():
+            if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
+                seat.peer.say(seat.session.close(reason))
+                seat.peer.flush()
+                waiting.append(self._purse.settled(seat.spending))
+        if waiting:
+            await asyncio.wait([asyncio.ensure_future(w) for w in waiting], timeout=10)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Pieces that do not come are asked of somebody else; whoever kept money is remembered."""
+        for seat in list(self._seats.values()):
+            for piece, arriving in list(seat.peer.fetching.pieces.items()):
+                if now - max(arriving.since, arriving.touched) > STALL_SECONDS:
+                    seat.peer.fetching.give_up(piece)
+                    self.failed(seat.peer, piece, "stalled")
+        self.pump()
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """What fails in the background stops the buying, with its reason, rather than passing in silence."""
+        try:
+            await work
+        except BctError as error:
+            self._give_up(error)

@@ -1,0 +1,179 @@
+"""One node: every role it plays, started and stopped in the order that money needs.
+
+Up: ledgers and database, channels as they stood, the wallet, the watchman, then the door for peers. Down: no new peers,
+plays settled and their change on its way, what we earned settled, and only then the files closed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bct.bitcoin.chain import Chain
+from bct.bitcoin.keys import PrivateKey
+from bct.channel.store import ChannelStore
+from bct.config import Config
+from bct.errors import BctError, ConfigError, TemporaryError
+from bct.node.hub import Hub
+from bct.node.library import Library, Publication
+from bct.node.play import Play
+from bct.node.purse import Purse
+from bct.node.till import Till
+from bct.node.viewer import Viewer
+from bct.node.wallet import NodeWallet
+from bct.node.watchman import Watchman
+from bct.pay import records
+from bct.pay.budget import Budget
+from bct.pay.ledger import Ledger
+from bct.pay.offers import Policy
+from bct.pay.payee_session import PayeeKeys
+from bct.pay.records import Opened, Record
+from bct.title import terms as title_terms
+from bct.title.link import Peer as Address
+from bct.title.link import TorrentLink
+from bct.title.store import SavedTitle, TitleStore
+from bct.torrent.metainfo import Metainfo
+from bct.torrent.store import PieceStores
+from bct.torrent.transport import Transport
+from bct.units import Outpoint, PubKeyHash
+from bct.wallet import paths
+from bct.wallet.keyring import Keyring
+
+log = structlog.get_logger()
+
+OFFER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The back-ends a node is built of. sources: chains, ours first. earned, spent: the records of the two ledgers.
+
+    payout: where earnings go, known also while the wallet is locked. random: so many bytes from the system.
+    """
+
+    sources: Sequence[Chain]
+    transport: Transport
+    stores: PieceStores
+    channels: ChannelStore
+    titles: TitleStore
+    payee_ledger: Ledger
+    payer_ledger: Ledger
+    earned: Iterable[bytes]
+    spent: Iterable[bytes]
+    keyring: Keyring
+    payout: PubKeyHash
+    random: Callable[[int], bytes]
+    close: Callable[[], Awaitable[None]]
+
+
+class Node:
+    """The facade: everything the API and the command line do goes through here."""
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        self.config = config
+        self._parts = parts
+        chain, random = parts.sources[0], parts.random
+        self.chain = chain
+        self.started = time.time()
+        self.hub = Hub(parts.transport, config.wire, chain.network, time.monotonic, random)
+        self.wallet = NodeWallet(chain, parts.keyring)
+        keys = PayeeKeys(
+            identity=parts.keyring.key(paths.IDENTITY),
+            secret=random(32),
+            derive=lambda nonce: parts.keyring.key(paths.payee(nonce)),
+        )
+        settings = config.channel
+        policy = Policy(parts.payout, settings.fee_rate, settings.fee_rate_cap, settings.max_outputs, settings.idle)
+        self.till = Till(parts.sources, parts.channels, parts.payee_ledger, keys, policy, settings, _unix)
+        self.purse = Purse(chain, parts.channels, parts.payer_ledger, self.wallet, settings, _unix, random)
+        self.library = Library(self.hub, parts.stores, parts.titles, self.till, _unix)
+        self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, _unix)
+        self.watchman = Watchman(chain, self.till, self.purse, self.wallet)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Raises ConfigError, ChainError or StoreError, and then nothing is left running."""
+        await self.library.load()
+        await self.till.load(_by_channel(self._parts.earned), self._opened_size)
+        await self.purse.load(_by_channel(self._parts.spent))
+        await self.wallet.sync(self.purse.addresses())
+        self.watchman.start()
+        await self.hub.start()
+        self.viewer.start()
+        log.info("node up", peers_port=self.hub.port, titles=len(self.library.titles))
+
+    def _opened_size(self, record: Opened) -> int:
+        return self.library.piece_size(record.infohash, record.piece)
+
+    async def stop(self) -> None:
+        """Settles everything that can be settled now; what cannot is saved and goes on at the next start."""
+        for step in (self.viewer.stop, self.till.stop, self.purse.stop, self.hub.stop, self.watchman.stop):
+            try:
+                await step()
+            except BctError as error:
+                log.warning("while stopping", step=step.__qualname__, text=str(error))
+        for swarm in self.hub.swarms.values():
+            if swarm.store:
+                swarm.store.close()
+        await self._parts.close()
+        log.info("node down")
+
+    # -- titles -------------------------------------------------------------------------------------------------------
+
+    def creator_key(self) -> PrivateKey:
+        """The key of this owner's profile. Raises WalletLockedError."""
+        return self.wallet.key((*paths.CREATOR, 0))
+
+    @property
+    def payout(self) -> PubKeyHash:
+        """Where this node's earnings go, as seeder and, unless said otherwise, as creator."""
+        return self._parts.payout
+
+    def link(self, saved: SavedTitle) -> TorrentLink:
+        """The link that finds this title here."""
+        creator = title_terms.decode(saved.terms).creator if saved.terms else None
+        here = Address(self.config.wire.listen_host, self.hub.port)
+        return TorrentLink(saved.infohash, creator, saved.name, (here,))
+
+    async def publish(self, publication: Publication) -> SavedTitle:
+        return await self.library.publish(publication, self.creator_key(), self.chain.network)
+
+    async def seed(self, link: TorrentLink, incoming: str) -> SavedTitle:
+        """Serves the title of `link` from a file of the incoming folder; what it is and costs comes from its peers."""
+        swarm, buyer = await self.viewer.find(link, Budget(0), None, keep=False)
+        try:
+            terms = await buyer.first_terms(OFFER_SECONDS) if link.creator else None
+            if swarm.metainfo is None:
+                raise TemporaryError("the title's metadata has not arrived")
+            return await self.library.seed(swarm.metainfo, terms, incoming)
+        finally:
+            self.viewer.leave(swarm, buyer)
+
+    async def play(self, link: TorrentLink, max_sats: int | None, metainfo: Metainfo | None = None) -> Play:
+        return await self.viewer.play(link, max_sats, metainfo)
+
+    # -- channels -----------------------------------------------------------------------------------------------------
+
+    async def close_channel(self, outpoint: Outpoint) -> None:
+        """Settles a channel we earn on, now. Raises ConfigError for one that is not known."""
+        earning = self.till.earnings.get(outpoint)
+        if earning is None:
+            raise ConfigError(f"no payment channel {outpoint} is earned on here: bct channels lists them")
+        await self.till.settle(earning, "asked")
+
+
+def _unix() -> int:
+    return int(time.time())
+
+
+def _by_channel(payloads: Iterable[bytes]) -> dict[Outpoint, list[Record]]:
+    found: defaultdict[Outpoint, list[Record]] = defaultdict(list)
+    for payload in payloads:
+        record = records.decode(payload)
+        found[record.outpoint].append(record)
+    return found

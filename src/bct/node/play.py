@@ -1,0 +1,122 @@
+"""One title being watched: whoever reads the local URL gets verified bytes, in order, as they arrive.
+
+Any player works: it reads byte ranges by HTTP, several at once if it likes. What is read, and a read-ahead beyond it,
+is what gets bought; nothing else is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from itertools import count
+
+from bct.errors import BctError, TemporaryError
+from bct.node.buyer import TitleBuyer
+from bct.node.swarm import Swarm
+from bct.pay.budget import Budget
+from bct.torrent.geometry import Geometry
+from bct.torrent.store import PieceStore
+from bct.units import PieceIndex
+
+READ_AHEAD = 8 << 20
+"""Bytes beyond a reader's place that are wanted as well."""
+PATIENCE = 60.0
+"""Seconds without a single new piece after which a reader is told to try again."""
+
+
+class Play:
+    """One viewing. token: what stands in its local URL."""
+
+    def __init__(self, token: str, swarm: Swarm, buyer: TitleBuyer, budget: Budget, clock: Callable[[], float]) -> None:
+        self.token = token
+        self.swarm = swarm
+        self.buyer = buyer
+        self.budget = budget
+        self.started = clock()
+        self.first_byte_at: float | None = None
+        self.read_at = self.started
+        self._clock = clock
+        self._readers: dict[int, int] = {}
+        self._numbers = count()
+        self._news = asyncio.Event()
+        buyer.wanted = self.wanted
+        buyer.on_change = self.changed
+
+    # -- what is wanted -----------------------------------------------------------------------------------------------
+
+    @property
+    def reading(self) -> bool:
+        return bool(self._readers)
+
+    def wanted(self) -> Iterator[PieceIndex]:
+        """Pieces by how soon a reader will want them; each reader's next piece comes before anybody's later ones."""
+        geometry = self.swarm.geometry
+        if geometry is None:
+            return
+        ranges = [self._ahead(geometry, at) for at in self._readers.values()]
+        for step in range(max(map(len, ranges), default=0)):
+            for pieces in ranges:
+                if step < len(pieces):
+                    yield PieceIndex(pieces[step])
+
+    @staticmethod
+    def _ahead(geometry: Geometry, at: int) -> range:
+        first, _ = geometry.locate(at)
+        last, _ = geometry.locate(min(at + READ_AHEAD, geometry.length - 1))
+        return range(first, last + 1)
+
+    def changed(self) -> None:
+        self._news.set()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def length(self) -> int:
+        geometry = self.swarm.geometry
+        if geometry is None:
+            raise TemporaryError("the title's metadata has not arrived yet")
+        return geometry.length
+
+    async def read(self, start: int, end: int) -> AsyncIterator[memoryview]:
+        """Bytes [start, end), piece by piece, each as soon as it is verified. Raises what stopped the buying."""
+        geometry, store = self.swarm.geometry, self.swarm.store
+        if geometry is None or store is None:
+            raise TemporaryError("the title's metadata has not arrived yet")
+        reader = next(self._numbers)
+        try:
+            while start < end:
+                self._readers[reader] = start
+                piece, begin = geometry.locate(start)
+                await self._piece(store, piece)
+                part = store.read(piece)[begin : begin + end - start]
+                self._mark()
+                yield part
+                start += len(part)
+        finally:
+            del self._readers[reader]
+            self._mark()
+
+    def _mark(self) -> None:
+        self.read_at = self._clock()
+        if self.first_byte_at is None:
+            self.first_byte_at = self.read_at
+
+    async def _piece(self, store: PieceStore, piece: PieceIndex) -> None:
+        """Waits until the piece is here."""
+        self.buyer.pump()
+        while piece not in store.pieces:
+            trouble: BctError | None = self.buyer.trouble
+            if trouble:
+                raise trouble
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), PATIENCE)
+            except TimeoutError:
+                raise TemporaryError(f"nothing has come for {PATIENCE:.0f} s: no peer sends piece {piece}") from None
+
+    async def close(self) -> None:
+        """Settles, and forgets the peers that were needed for this play alone."""
+        with suppress(TimeoutError):
+            await self.buyer.close()
+        self.buyer.stop()

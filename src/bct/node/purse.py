@@ -1,0 +1,308 @@
+"""The payer's shell: every payment channel this node spends on, from funding to change or refund.
+
+Who could cheat: the seeder (see `pay.payer_session`), and time: a crash between signing and remembering. So the channel
+is saved before its OPEN leaves, a mark above what will be signed is durable before it is signed, what was bought is
+appended as it is signed, and the refund needs nothing but our keys and what the chain shows. A channel is used by one
+connection at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from bct.bitcoin.chain import GOOD, Chain, Header
+from bct.bitcoin.keys import PrivateKey
+from bct.bitcoin.script import p2pkh
+from bct.bitcoin.tx import Tx, TxOutput
+from bct.channel.lock import REFUND_SIZE, Lock, refund
+from bct.channel.payer import Payer
+from bct.channel.state import FINAL_STATES, Event, Role, State, can
+from bct.channel.store import ChannelStore, SavedPayer
+from bct.channel.timing import accepts_payments, check_clock, expiry_for, may_refund, now_of
+from bct.channel.transactions import Params, Totals, fee_at
+from bct.config import ChannelConfig
+from bct.errors import FundsError, RemoteProtocolError
+from bct.node.wallet import NodeWallet
+from bct.pay import records
+from bct.pay.budget import Budget
+from bct.pay.ledger import Ledger
+from bct.pay.messages import Message
+from bct.pay.payer_session import Offered, PayerSession
+from bct.pay.records import Bought, Lined, Record, Reserved
+from bct.units import Infohash, Outpoint, PieceIndex, PubKeyHash, Satoshi, txid_hex
+from bct.wallet import paths
+
+log = structlog.get_logger()
+
+LOCK_SIZE = 212
+RESERVE_PIECES = 32
+"""How far ahead the durable mark runs: one sync of the disk for so many payments."""
+FEE_SHARE = 0.25
+FEE_MOST = 200
+"""Fees above both a quarter of the capacity and 200 sat are refused."""
+
+
+@dataclass(eq=False)
+class Spending:
+    """One channel as the shell sees it."""
+
+    saved: SavedPayer
+    payer: Payer
+    pieces: set[tuple[Infohash, PieceIndex]] = field(default_factory=set)
+    in_use: bool = False
+    unknown: bool = False
+    """The seeder says that it does not have this channel: it is not offered again."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a settlement or refund was seen."""
+
+    @property
+    def outpoint(self) -> Outpoint:
+        return self.payer.params.outpoint
+
+    def has_bought(self, infohash: Infohash, piece: PieceIndex) -> bool:
+        return (infohash, piece) in self.pieces
+
+
+class Purse:
+    """Every channel we spend on. clock: Unix seconds. random: so many bytes."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        store: ChannelStore,
+        ledger: Ledger,
+        wallet: NodeWallet,
+        config: ChannelConfig,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.config = config
+        self.spendings: dict[Outpoint, Spending] = {}
+        self.newest: Header | None = None
+        self._chain = chain
+        self._store = store
+        self._ledger = ledger
+        self._wallet = wallet
+        self._clock = clock
+        self._random = random
+
+    @property
+    def now(self) -> int:
+        return now_of(self._clock(), self.newest) if self.newest else self._clock()
+
+    async def load(self, found: Mapping[Outpoint, list[Record]]) -> None:
+        """Every channel as it stood. found: the ledger's records by channel, oldest first."""
+        for saved in await self._store.payers():
+            if saved.state not in FINAL_STATES:
+                self._add(saved, found.get(saved.params.outpoint, ()))
+
+    def _add(self, saved: SavedPayer, found: Iterable[Record]) -> Spending:
+        payer, pieces = restore(saved, found)
+        spending = Spending(saved, payer, pieces)
+        self.spendings[spending.outpoint] = spending
+        if not self._wallet.locked:
+            self._wallet.watch(paths.channel_change(saved.anchor, saved.params.outpoint.index))
+            self._wallet.watch(paths.channel_refund(saved.anchor, saved.params.outpoint.index))
+        return spending
+
+    def addresses(self) -> list[paths.Path]:
+        """Where change and refund of our channels come in."""
+        of = [(s.saved.anchor, s.outpoint.index) for s in self.spendings.values()]
+        return [path(*one) for one in of for path in (paths.channel_change, paths.channel_refund)]
+
+    # -- opening and resuming -----------------------------------------------------------------------------------------
+
+    async def engage(
+        self, session: PayerSession, offered: Offered, address: tuple[str, int], remaining: int, budget: Budget
+    ) -> tuple[Message, Spending]:
+        """RESUME of the channel we have with this seeder, or OPEN of a new one. remaining: satoshis the title still
+        costs. Raises FundsError when the wallet or the budget has too little."""
+        price = offered.terms.price
+        old = self._usable(session.context.seeder_key, price)
+        if old is not None:
+            old.in_use = True
+            return session.resume(old.payer, self.key(old), self._handle()), old
+        return await self._open(session, offered, address, remaining, budget)
+
+    def _usable(self, seeder: bytes, price: int) -> Spending | None:
+        for spending in self.spendings.values():
+            payer = spending.payer
+            if (
+                spending.saved.seeder == seeder
+                and not spending.in_use
+                and not spending.unknown
+                and payer.state in (State.OPENING, State.OPEN)
+                and accepts_payments(payer.params.lock.expiry, self.now)
+                and payer.room(0, price)
+            ):
+                return spending
+        return None
+
+    async def _open(
+        self, session: PayerSession, offered: Offered, address: tuple[str, int], remaining: int, budget: Budget
+    ) -> tuple[Message, Spending]:
+        offer, terms = offered.offer, offered.terms
+        tip = await self._chain.tip()
+        check_clock(self._clock(), tip, self._chain.network)
+        rate = max(offer.fee_rate, self.config.fee_rate)
+        outputs = len(terms.payees.hashes) + 2
+        end_fee = max(fee_at(rate, outputs), -(-REFUND_SIZE * rate // 1000))
+        left = budget.left()
+        if left is not None:
+            remaining = min(remaining, left - end_fee - self._wallet.funding_fee(LOCK_SIZE, rate))
+        capacity = Satoshi(max(remaining + fee_at(rate, outputs), offer.capacity_min))
+        expiry = expiry_for(now_of(self._clock(), tip), 0, self.config.lifetime)
+        funded = await self._wallet.fund(
+            capacity, LOCK_SIZE, rate, lambda anchor, vout: self._lock(anchor, vout, offer.payee, expiry).script()
+        )
+        try:
+            self._check_fees(funded.fee + end_fee, capacity)
+            budget.commit(funded.fee + end_fee)
+        except FundsError:
+            self._wallet.release_coins(funded.coins)
+            raise
+        outpoint = Outpoint(funded.tx.txid, funded.vout)
+        lock = self._lock(funded.anchor, funded.vout, offer.payee, expiry)
+        change = self._wallet.key(paths.channel_change(funded.anchor, funded.vout)).hash
+        params = Params(outpoint, capacity, lock, change, PubKeyHash(offer.payout), rate, offer.max_outputs)
+        host, port = address
+        saved = SavedPayer(
+            params, funded.anchor, terms.payees, session.context.seeder_key, host, port, funded.tx.serialize(),
+            self._clock(),
+        )  # fmt: skip
+        await self._store.add_payer(saved)
+        spending = self._add(saved, ())
+        spending.in_use = True
+        log.info("channel opening", channel=str(outpoint), capacity=capacity, fee=funded.fee)
+        message = session.open(
+            spending.payer, self.key(spending), self._handle(), funded.vout, funded.beef, self.config.idle
+        )
+        return message, spending
+
+    def _lock(self, anchor: Outpoint, vout: int, payee: bytes, expiry: int) -> Lock:
+        return Lock(self._wallet.key(paths.channel_payer(anchor, vout)).public, payee, expiry)
+
+    @staticmethod
+    def _check_fees(fees: int, capacity: int) -> None:
+        if fees > FEE_SHARE * capacity and fees > FEE_MOST:
+            raise FundsError(f"miner fees of {fees} sat for a channel of {capacity} sat are out of proportion")
+
+    def key(self, spending: Spending) -> PrivateKey:
+        """The payer key of a channel. Raises WalletLockedError."""
+        return self._wallet.key(paths.channel_payer(spending.saved.anchor, spending.outpoint.index))
+
+    def _handle(self) -> int:
+        return int.from_bytes(self._random(4))
+
+    # -- paying -------------------------------------------------------------------------------------------------------
+
+    async def reserve(self, spending: Spending, line: int, price: int) -> None:
+        """Makes a mark durable that covers the next payments of `line`."""
+        marks = spending.payer.reserve(line, price, RESERVE_PIECES * price)
+        await self._ledger.wait(self._ledger.append(records.encode(Reserved(spending.outpoint, marks))))
+
+    def bought(self, spending: Spending, line: int, infohash: Infohash, piece: PieceIndex, price: int) -> None:
+        spending.pieces.add((infohash, piece))
+        self._ledger.append(records.encode(Bought(spending.outpoint, line, infohash, piece, price)))
+
+    async def lined(self, spending: Spending, line: int) -> None:
+        """Makes the newest line durable before it is added on the wire."""
+        record = Lined(spending.outpoint, line, spending.payer.lines[line])
+        await self._ledger.wait(self._ledger.append(records.encode(record)))
+
+    async def ready(self, spending: Spending) -> None:
+        """The seeder has taken the channel."""
+        await self._store.move_payer(spending.outpoint, State.OPEN)
+
+    def release(self, spending: Spending) -> None:
+        """No connection uses it any more; it can be resumed."""
+        spending.in_use = False
+
+    async def declined(self, spending: Spending) -> None:
+        """The seeder does not take, or does not know, the channel. Its coins are free again unless the funding got
+        out; if it does later, the refund brings them back."""
+        spending.in_use, spending.unknown = False, True
+        if await self._chain.place(spending.outpoint.txid) is None:
+            self._wallet.release_coins(i.outpoint for i in Tx.parse(spending.saved.funding).inputs)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    async def closed(self, spending: Spending, txid: bytes, commitment: bytes) -> None:
+        """The seeder says that it settled: we rebuild the settlement and bring it to the chain ourselves as well."""
+        try:
+            tx = spending.payer.settlement(commitment, self.key(spending))
+        except RemoteProtocolError as error:
+            log.warning("settlement unproven", channel=str(spending.outpoint), text=str(error))
+            return
+        answers = await self._chain.broadcast([spending.saved.funding, tx.serialize()])
+        if answers[-1].outcome in GOOD and can(Role.PAYER, spending.payer.state, Event.SETTLEMENT_SEEN):
+            await self.happened(spending, Event.SETTLEMENT_SEEN, tx)
+
+    async def happened(self, spending: Spending, event: Event, tx: Tx | None) -> None:
+        """What the chain says about the channel's outpoint. tx: the transaction that spends it, if one does."""
+        before = spending.payer.state
+        spending.payer.on(event)
+        if spending.payer.state is before:
+            return
+        await self._store.move_payer(spending.outpoint, spending.payer.state, tx.serialize() if tx else b"")
+        log.info("channel", channel=str(spending.outpoint), event=event.value, txid=txid_hex(tx.txid) if tx else "")
+        if tx:
+            self._wallet.saw(tx)
+            spending.over.set()
+
+    async def refund_due(self, median_time: int) -> None:
+        """Sends the refund of each channel whose expiry has passed unsettled."""
+        for spending in list(self.spendings.values()):
+            payer = spending.payer
+            if can(Role.PAYER, payer.state, Event.EXPIRED) and may_refund(payer.params.lock.expiry, median_time):
+                await self._refund(spending, median_time)
+
+    async def _refund(self, spending: Spending, median_time: int) -> None:
+        payer, params = spending.payer, spending.payer.params
+        to = self._wallet.key(paths.channel_refund(spending.saved.anchor, params.outpoint.index)).hash
+        rate = max(await self._chain.fee_rate(), self.config.fee_rate)
+        output = TxOutput(Satoshi(params.capacity - -(-REFUND_SIZE * rate // 1000)), p2pkh(to))
+        tx = refund(params.lock, params.outpoint, params.capacity, output, self.key(spending))
+        if not may_refund(tx.locktime, median_time):
+            return  # the lock time had to be stepped up a little: the next block will do
+        payer.on(Event.EXPIRED)
+        await self._store.move_payer(spending.outpoint, State.REFUNDING, tx.serialize())
+        answers = await self._chain.broadcast([spending.saved.funding, tx.serialize()])
+        log.info("refund", channel=str(spending.outpoint), outcome=answers[-1].outcome.value)
+        if answers[-1].outcome in GOOD:
+            await self.happened(spending, Event.REFUND_SEEN, tx)
+
+    async def stop(self) -> None:
+        """After an orderly end the totals are certain: the marks come down to them."""
+        sequences = [
+            self._ledger.append(records.encode(Reserved(s.outpoint, s.payer.totals))) for s in self.spendings.values()
+        ]
+        if sequences:
+            await self._ledger.wait(sequences[-1])
+
+    async def settled(self, spending: Spending) -> None:
+        """Waits until the channel's end was seen."""
+        await spending.over.wait()
+
+
+def restore(saved: SavedPayer, found: Iterable[Record]) -> tuple[Payer, set[tuple[Infohash, PieceIndex]]]:
+    """The payer as the ledger's records of this channel leave it, and the pieces bought over it."""
+    lines, totals = [saved.payees], [0]
+    marks: Totals = (0,)
+    pieces: set[tuple[Infohash, PieceIndex]] = set()
+    for record in found:
+        match record:
+            case Lined(_, _, payees):
+                lines.append(payees)
+                totals.append(0)
+            case Bought(_, line, infohash, piece, price):
+                totals[line] += price
+                pieces.add((infohash, piece))
+            case Reserved(_, newest):
+                marks = newest
+    full = tuple(max(m, t) for m, t in zip((*marks, *(0,) * (len(lines) - len(marks))), totals, strict=True))
+    return Payer(saved.params, tuple(lines), tuple(totals), full, saved.state), pieces

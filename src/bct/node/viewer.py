@@ -1,0 +1,159 @@
+"""Watching: from a link to a local URL, and from there to the last settlement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from bct.errors import BctError, ConfigError, TemporaryError
+from bct.node.buyer import TitleBuyer
+from bct.node.hub import Hub
+from bct.node.play import Play
+from bct.node.purse import Purse
+from bct.node.swarm import Swarm
+from bct.pay.budget import Budget
+from bct.title.link import TorrentLink
+from bct.title.store import Holding, SavedTitle, TitleStore
+from bct.torrent.metainfo import Metainfo
+from bct.torrent.store import PieceStores
+
+log = structlog.get_logger()
+
+METADATA_SECONDS = 20.0
+TICK_SECONDS = 1.0
+SYNC_TICKS = 5
+
+
+class Viewer:
+    """Every play of this node."""
+
+    def __init__(
+        self, hub: Hub, purse: Purse, stores: PieceStores, titles: TitleStore, clock: Callable[[], int]
+    ) -> None:
+        self.plays: dict[str, Play] = {}
+        self._hub = hub
+        self._purse = purse
+        self._stores = stores
+        self._titles = titles
+        self._clock = clock
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Every play is settled."""
+        if self._ticker:
+            self._ticker.cancel()
+        for play in list(self.plays.values()):
+            await self.close(play)
+
+    # -- from a link to a play ----------------------------------------------------------------------------------------
+
+    async def play(self, link: TorrentLink, max_sats: int | None, metainfo: Metainfo | None = None) -> Play:
+        """A play of this title, ready to be read. metainfo: when a .torrent file came with it.
+
+        Raises TemporaryError when no peer of the link answers, ConfigError when the title is being played already.
+        """
+        if any(play.swarm.infohash == link.infohash for play in self.plays.values()):
+            raise ConfigError("this title is being played already: close that play first (bct status shows it)")
+        started = self._hub.clock()
+        budget = Budget(max_sats)
+        swarm, buyer = await self.find(link, budget, metainfo)
+        play = Play(self._hub.random(16).hex(), swarm, buyer, budget, self._hub.clock)
+        play.started = started
+        self.plays[play.token] = play
+        return play
+
+    async def find(
+        self, link: TorrentLink, budget: Budget, metainfo: Metainfo | None, *, keep: bool = True
+    ) -> tuple[Swarm, TitleBuyer]:
+        """The title's swarm with peers and metadata; to be left with `leave`. keep: give it a place on disk.
+
+        Raises TemporaryError.
+        """
+        swarm = self._hub.swarms.get(link.infohash)
+        if swarm is None:
+            swarm = self._hub.swarms[link.infohash] = Swarm(link.infohash, metainfo, None)
+        known = asyncio.Event()
+        lowest = await self._titles.lowest_sequence(link.infohash)
+        buyer = TitleBuyer(swarm, self._purse, self._titles, link.creator, budget, lowest, lambda _: known.set())
+        if not swarm.complete:
+            swarm.buyer = buyer
+        try:
+            await self._connect(swarm, link)
+            if swarm.metainfo is None:
+                await self._wait(known, link)
+            if keep:
+                await self._hold(swarm)
+        except BctError:
+            self.leave(swarm, buyer)
+            raise
+        return swarm, buyer
+
+    async def _connect(self, swarm: Swarm, link: TorrentLink) -> None:
+        """To every peer of the link at once; one that answers is enough."""
+        if swarm.complete or swarm.peers:
+            return
+        tries = [self._hub.connect(peer.host, peer.port, swarm) for peer in link.peers]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        if results and all(isinstance(result, BaseException) for result in results):
+            raise TemporaryError(f"none of the {len(results)} peers in the link answers: {results[0]}")
+        if not results:
+            raise ConfigError("the link names no peer (x.pe): give one with --peer host:port")
+
+    @staticmethod
+    async def _wait(known: asyncio.Event, link: TorrentLink) -> None:
+        try:
+            await asyncio.wait_for(known.wait(), METADATA_SECONDS)
+        except TimeoutError:
+            raise TemporaryError(
+                f"no peer has told what {link.infohash.hex()} is within {METADATA_SECONDS:.0f} s: is the link right?"
+            ) from None
+
+    async def _hold(self, swarm: Swarm) -> None:
+        """A place on disk for what will come; it is kept and found again."""
+        metainfo = swarm.metainfo
+        if swarm.store is None and metainfo is not None:
+            swarm.store = await asyncio.to_thread(self._stores.open, metainfo)
+            await self._titles.put_title(
+                SavedTitle(metainfo.infohash, metainfo.name, Holding.WATCHED, metainfo.to_file(), self._clock())
+            )
+
+    def leave(self, swarm: Swarm, buyer: TitleBuyer) -> None:
+        """Lets go of the peers that were needed for the buyer alone."""
+        buyer.stop()
+        swarm.buyer = None
+        for peer in swarm:
+            peer.close()
+        if swarm.store is None:
+            self._hub.swarms.pop(swarm.infohash, None)
+
+    # -- while it runs, and after -------------------------------------------------------------------------------------
+
+    async def close(self, play: Play) -> None:
+        """Settles what the play opened; what was bought stays here."""
+        if self.plays.pop(play.token, None) is None:
+            return
+        await play.close()
+        self.leave(play.swarm, play.buyer)
+        if play.swarm.store:
+            await asyncio.to_thread(play.swarm.store.sync)
+        log.info("play closed", title=play.swarm.infohash.hex(), pieces=play.budget.pieces, fees=play.budget.fees)
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            ticks += 1
+            now = self._hub.clock()
+            for play in list(self.plays.values()):
+                play.buyer.tick(now)
+                if not play.reading and now - play.read_at > self._purse.config.idle:
+                    await self.close(play)
+                elif ticks % SYNC_TICKS == 0 and play.swarm.store:
+                    with suppress(BctError):  # a full disk shows at the next write, with the play's own words
+                        await asyncio.to_thread(play.swarm.store.sync)
