@@ -6,7 +6,7 @@ node. What hashes are found by trial is found by the output's value, so that eac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from bct.bitcoin.keys import ORDER, PrivateKey, sha256d
@@ -38,7 +38,7 @@ class Refund:
     """How a refund is made. The defaults are honest, but for its lock time: None is the channel's expiry exactly.
 
     before, after: further inputs. twin: a second channel, spent behind the first by the same transaction. pushed: what
-    becomes of the preimage before it is pushed. tail: appended to the unlocking script.
+    becomes of the preimage before it is pushed. head: what stands before it in the unlocking script.
     """
 
     locktime: int | None = None
@@ -57,13 +57,7 @@ class Refund:
         """The transaction that would refund this channel so."""
         channels = (params, self.twin) if self.twin else (params,)
         at = range(len(self.before), len(self.before) + len(channels))
-        for unsigned in self._candidates(channels):
-            preimages = [
-                sighash_preimage(unsigned, i, self.script_code, channel.capacity)
-                for i, channel in zip(at, channels, strict=True)
-            ]
-            if all(sha256d(preimage)[0] in self.first_bytes for preimage in preimages):
-                break
+        unsigned, preimages = next(self._found(channels, at))
         coins = dict(zip((*range(at.start), *range(at.stop, len(unsigned.inputs))), self._coins, strict=True))
         unlocks = {i: _coin_unlock(unsigned, i, coin) for i, coin in coins.items()}
         for i, channel, preimage in zip(at, channels, preimages, strict=True):
@@ -75,12 +69,20 @@ class Refund:
     def _coins(self) -> tuple[Coin, ...]:
         return (*self.before, *self.after)
 
-    def _candidates(self, channels: tuple[Params, ...]) -> list[Tx]:
+    def _found(self, channels: tuple[Params, ...], at: range) -> Iterator[tuple[Tx, list[bytes]]]:
+        """Refunds of falling value whose preimages' hashes all begin as wanted, and these preimages."""
         spent: tuple[Coin | Params, ...] = (*self.before, *channels, *self.after)
         inputs = tuple(TxInput(one.outpoint, sequence=self.sequence) for one in spent)
         locktime = channels[0].lock.expiry if self.locktime is None else self.locktime
-        value = sum(c.capacity for c in channels) + sum(c.value for c in self._coins) - FEE
-        return [Tx(inputs, (TxOutput(Satoshi(value - less), p2pkh(CHANGE)),), locktime=locktime) for less in range(200)]
+        most = sum(c.capacity for c in channels) + sum(c.value for c in self._coins) - FEE
+        for value in range(most, 0, -1):
+            tx = Tx(inputs, (TxOutput(Satoshi(value), p2pkh(CHANGE)),), locktime=locktime)
+            preimages = [
+                sighash_preimage(tx, i, self.script_code, channel.capacity)
+                for i, channel in zip(at, channels, strict=True)
+            ]
+            if all(sha256d(preimage)[0] in self.first_bytes for preimage in preimages):
+                yield tx, preimages
 
 
 def _coin_unlock(tx: Tx, index: int, coin: Coin) -> bytes:
