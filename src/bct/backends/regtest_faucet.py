@@ -3,7 +3,7 @@
 A process of its own and no part of a node, since on a real network mining and selling coins are not either.
 
 ``POST /pay {"hash": <40 hex>, "satoshi": n, "count": n}`` (or "script" instead of "hash") pays count outputs of satoshi
-each and mines them → ``{"txid", "height"}``
+each and mines them → ``{"txid"}``
 
 ``POST /mine {"blocks": n}`` → ``{"height"}``
 """
@@ -41,7 +41,7 @@ def faucet_app(miner: RegtestMiner) -> Starlette:
     async def pay(body: dict[str, Any]) -> dict[str, Any]:
         tx = await miner.pay(_script(body), _number(body, "satoshi", 21 * 10**14), _number(body, "count", _MOST))
         await miner.mine()
-        return {"txid": txid_hex(tx.txid), "height": await miner.height()}
+        return {"txid": txid_hex(tx.txid)}
 
     async def mine(body: dict[str, Any]) -> dict[str, Any]:
         await miner.mine(_number(body, "blocks", _MOST))
@@ -53,7 +53,10 @@ def faucet_app(miner: RegtestMiner) -> Starlette:
 def _route(path: str, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> Route:
     async def endpoint(request: Request) -> JSONResponse:
         try:
-            return JSONResponse(await answer(await request.json()))
+            body = await request.json()
+            if not isinstance(body, dict):
+                raise ConfigError(f"the body is an object, got {type(body).__name__}")
+            return JSONResponse(await answer(body))
         except (BctError, ValueError) as error:
             return JSONResponse({"error": str(error)}, status_code=400)
 
@@ -62,7 +65,7 @@ def _route(path: str, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any
 
 def _script(body: dict[str, Any]) -> bytes:
     if "script" in body:
-        return bytes.fromhex(body["script"])
+        return bytes.fromhex(str(body["script"]))
     pubkey_hash = bytes.fromhex(str(body.get("hash", "")))
     if len(pubkey_hash) != 20:
         raise ConfigError(f"'hash' is the 20 bytes of a public key's hash in hex, got {len(pubkey_hash)} bytes")

@@ -14,13 +14,14 @@ from bct.bitcoin.keys import PrivateKey, sha256
 from bct.bitcoin.script import p2pkh, p2pkh_unlock
 from bct.bitcoin.tx import Tx, TxInput, TxOutput, sighash
 from bct.errors import ChainError, ConfigError, FundsError
-from bct.units import Outpoint, Satoshi, Txid
+from bct.units import Outpoint, Satoshi, txid_hex
 
 _KEY = PrivateKey(sha256(b"bct regtest miner"))
 _SCRIPT = p2pkh(_KEY.hash)
 _FEE_RATE = 500  # sat per 1,000 bytes: well above the floor
 _INPUT_SIZE, _OUTPUT_SIZE = 148, 34
 _MATURITY = 100
+_NOTHING = bytes(32)  # what a coinbase claims to spend
 
 
 class RegtestMiner:
@@ -50,15 +51,22 @@ class RegtestMiner:
 
     async def pay(self, script: bytes, satoshi: int, count: int = 1) -> Tx:
         """Pays `count` outputs of `satoshi` each to `script`, unconfirmed. Raises FundsError, ChainError."""
+        outputs = (TxOutput(Satoshi(satoshi), script),) * count
         async with self._paying:
-            tx = self._fund((TxOutput(Satoshi(satoshi), script),) * count)
-            answer = (await self._chain.broadcast([tx.serialize()]))[0]
-            if answer.outcome not in GOOD:
-                await self._find_coins()  # a reorganisation may have taken some
-                raise ChainError(f"the miner's payment was answered {answer.outcome.value}: {answer.detail}")
-            for spent in tx.inputs:
-                del self._coins[spent.outpoint]
-            self._coins[Outpoint(tx.txid, count)] = tx.outputs[count].value
+            try:
+                return await self._pay(outputs)
+            except (ChainError, FundsError):
+                await self._find_coins()  # blocks have ripened since, or a reorganisation took some
+                return await self._pay(outputs)
+
+    async def _pay(self, outputs: tuple[TxOutput, ...]) -> Tx:
+        tx = self._fund(outputs)
+        (answer,) = await self._chain.broadcast([tx.serialize()])
+        if answer.outcome not in GOOD:
+            raise ChainError(f"the miner's payment was answered {answer.outcome.value}: {answer.detail}")
+        for spent in tx.inputs:
+            del self._coins[spent.outpoint]
+        self._coins[Outpoint(tx.txid, len(outputs))] = tx.outputs[-1].value
         return tx
 
     async def height(self) -> int:
@@ -88,15 +96,14 @@ class RegtestMiner:
         return Tx(tuple(signed), tx.outputs)
 
     async def _find_coins(self) -> None:
-        self._coins.clear()
-        tip = await self.height()
-        for item in await self._chain.history(_SCRIPT):
-            if item.height is None or tip - item.height >= _MATURITY:
-                await self._keep_unspent(item.txid)
-
-    async def _keep_unspent(self, txid: Txid) -> None:
-        raw = await self._chain.transaction(txid)
-        for index, output in enumerate(Tx.parse(raw).outputs if raw else ()):
-            coin = Outpoint(txid, index)
-            if output.script == _SCRIPT and await self._chain.spender(coin) is None:
-                self._coins[coin] = output.value
+        """What pays our script and is not spent by what else touches it; of coinbases the ripe ones."""
+        history = await self._chain.history(_SCRIPT)
+        ripe = await self.height() - _MATURITY
+        raws = await self._rpc.all([("getrawtransaction", txid_hex(item.txid)) for item in history])
+        txs = [Tx.parse(bytes.fromhex(raw)) for raw in raws]
+        spent = {i.outpoint for tx in txs for i in tx.inputs}
+        ours: dict[Outpoint, Satoshi] = {}
+        for item, tx in zip(history, txs, strict=True):
+            if tx.inputs[0].outpoint.txid != _NOTHING or (item.height is not None and item.height <= ripe):
+                ours |= {Outpoint(item.txid, n): o.value for n, o in enumerate(tx.outputs) if o.script == _SCRIPT}
+        self._coins = {coin: value for coin, value in ours.items() if coin not in spent}

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import bct
@@ -21,7 +20,7 @@ from bct.backends.node_events import TOPICS
 from bct.backends.node_rpc import NodeRpc, RpcRefusalError
 from bct.errors import ChainError, ConfigError, TemporaryError
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 STOP_TIMEOUT = 30.0
 _POLL = 0.02
 _LAST_WORDS = "stderr.log"
@@ -54,15 +53,19 @@ _FLAGS = (
 )
 
 
-@dataclass(slots=True)
 class RegtestNode:
-    """A running node and how to reach it."""
+    """A running node and how to reach it. Made by `start`."""
 
-    url: str
-    cookie_file: Path
-    zmq: str
-    data_dir: Path
-    process: asyncio.subprocess.Process
+    def __init__(self, command: str, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self._home = data_dir / "regtest"
+        rpc_port, zmq_port = _free_ports(2)
+        self.url = f"http://127.0.0.1:{rpc_port}"
+        self.zmq = f"tcp://127.0.0.1:{zmq_port}"
+        self.cookie_file = self._home / ".cookie"
+        notify = (f"-zmqpub{topic}={self.zmq}" for topic in TOPICS)
+        self._command = (command, *_FLAGS, f"-datadir={data_dir}", f"-rpcport={rpc_port}", *notify)
+        self.process: asyncio.subprocess.Process
 
     @classmethod
     async def start(cls, data_dir: Path, binary: str = "") -> RegtestNode:
@@ -71,36 +74,45 @@ class RegtestNode:
         Raises ConfigError when there is no binary, TemporaryError when a node already runs in `data_dir`, ChainError
         with the node's own words when it does not come up.
         """
-        command = find_bitcoind(binary)
-        home = data_dir / "regtest"
-        home.mkdir(parents=True, exist_ok=True)
-        _refuse_if_running(home)
-        (home / ".cookie").unlink(missing_ok=True)  # of a node that was killed: it would be taken for the new one's
-        rpc_port, zmq_port = _free_ports(2)
-        zmq = f"tcp://127.0.0.1:{zmq_port}"
-        with (home / _LAST_WORDS).open("wb") as last_words:
-            process = await asyncio.create_subprocess_exec(
-                command,
-                *_FLAGS,
-                f"-datadir={data_dir}",
-                f"-rpcport={rpc_port}",
-                *(f"-zmqpub{topic}={zmq}" for topic in TOPICS),
+        node = cls(find_bitcoind(binary), data_dir)
+        await node.restart()
+        return node
+
+    async def restart(self) -> None:
+        """Starts it anew at the same addresses, after it was stopped or died. Raises as `start` does."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        _refuse_if_running(self._home)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._repair()
+                await self._spawn()
+                await self._wait_until_ready()
+        except TimeoutError:
+            await self.kill()
+            raise ChainError(f"the node in {self.data_dir} did not answer within {START_TIMEOUT:.0f} s") from None
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def _repair(self) -> None:
+        """A node that was killed leaves its pid file, and has written its blocks but not where they are: without this
+        it would begin at the first block again."""
+        if (self._home / "bitcoind.pid").exists():
+            await self._spawn("-reindex", "-stopafterblockimport")
+            await self.process.wait()
+
+    async def _spawn(self, *flags: str) -> None:
+        self.cookie_file.unlink(missing_ok=True)  # a killed node's would be taken for the new one's
+        with (self._home / _LAST_WORDS).open("wb") as last_words:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *flags,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=last_words,
                 start_new_session=True,  # Ctrl-C is for us: channels are settled before the node goes
                 preexec_fn=_die_with_parent,
             )
-        node = cls(f"http://127.0.0.1:{rpc_port}", home / ".cookie", zmq, data_dir, process)
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await node._wait_until_ready()
-        except BaseException as error:
-            await node.kill()
-            if isinstance(error, TimeoutError):
-                raise ChainError(f"the node in {data_dir} did not answer within {START_TIMEOUT:.0f} s") from None
-            raise
-        return node
 
     async def _wait_until_ready(self) -> None:
         rpc = NodeRpc(self.url, self.cookie_file)
@@ -113,7 +125,7 @@ class RegtestNode:
             await rpc.close()
 
     def _last_words(self) -> str:
-        said = (self.cookie_file.parent / _LAST_WORDS).read_text(errors="replace").strip()
+        said = (self._home / _LAST_WORDS).read_text(errors="replace").strip()
         return said or f"exit code {self.process.returncode}"
 
     async def stop(self) -> None:
