@@ -15,7 +15,7 @@ from bct.torrent.geometry import Block, PieceMap
 from bct.torrent.metainfo import Metainfo, build_info
 from bct.torrent.picker import Picker
 from bct.torrent.transport import Connection, Receiver
-from bct.torrent.wire import Bitfield, Buffer, Handshake, Have, HaveAll, Interested, Piece, Reject, Unchoke
+from bct.torrent.wire import Bitfield, Buffer, Handshake, Have, HaveAll, Piece, Reject
 
 SEEDER_ID = b"-BC0001-seederseeder"
 LEECHER_ID = b"-BC0001-leecherleech"
@@ -84,15 +84,13 @@ class Owner:
                     self.picker.give_back(blocks)
                 case Reject(block):
                     self.picker.give_back([block])
-                case Unchoke() | Interested() | _:
-                    pass
         self.ask()
 
     def ask(self) -> None:
         pieces = self.peer.pieces
-        if pieces is not None and not self.picker.finished:
+        if pieces is not None:
             self.peer.set_interested(self.picker.is_interesting(pieces))
-            if not self.peer.peer_choking:
+            if self.peer.interested and not self.peer.peer_choking:
                 self.peer.request(self.picker.pick(pieces, self.peer.room, self.peer.requested))
 
     def take(self, index: int, begin: int, data: Buffer) -> None:

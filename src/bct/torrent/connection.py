@@ -317,9 +317,10 @@ class PeerConnection:
 
     def request(self, blocks: Iterable[Block]) -> None:
         """Asks for blocks; all leave in one buffer. The owner has seen `may_request` and `room`."""
-        fresh = [block for block in blocks if block not in self._requested]
-        self._requested.update(dict.fromkeys(fresh))
-        self._out.append(b"".join([_REQUESTS.pack(13, Request.ID, *block) for block in fresh]))
+        fresh = dict.fromkeys(block for block in blocks if block not in self._requested)
+        self._requested.update(fresh)
+        if fresh:
+            self._out.append(b"".join([_REQUESTS.pack(13, Request.ID, *block) for block in fresh]))
 
     def cancel(self, block: Block) -> None:
         """We no longer want it; it may arrive all the same, and is dropped then."""
