@@ -44,6 +44,8 @@ log = structlog.get_logger()
 
 EXTENSIONS = {1: BCT_PAY, 2: UT_METADATA}
 RANDOM_SIZE = 16
+EARLY_MAPS = 8
+"""Words about pieces kept while the number of pieces is unknown."""
 
 
 class Torrent(Protocol):
@@ -122,6 +124,7 @@ class Peer:
         self._random = hub.random(RANDOM_SIZE)
         self._key: PrivateKey | None = None
         self._joiner = Joiner()
+        self._early: list[HaveMap | HaveDelta] = []
         connection.start(self)
         self.flush()
 
@@ -302,27 +305,27 @@ class Peer:
         match message:
             case None:
                 return
-            case HaveMap(bits):
-                self.true_pieces = PieceMap.from_bytes(bits, self._count)
-                self.torrent.changed(self)
-            case HaveDelta(pieces):
-                self._more_pieces(pieces)
+            case HaveMap() | HaveDelta():
+                self._pieces_said(message)
             case _:
                 self.torrent.message(self, message)
 
-    @property
-    def _count(self) -> int:
+    def _pieces_said(self, message: HaveMap | HaveDelta) -> None:
+        """What the peer truly has. Like its bitfield, it can be judged only when the torrent is known."""
         geometry = self.torrent.geometry
         if geometry is None:
-            raise RemoteProtocolError("too-early", "a piece map came before the torrent's metadata was asked for")
-        return geometry.count
-
-    def _more_pieces(self, pieces: tuple[int, ...]) -> None:
-        geometry, known = self.torrent.geometry, self.true_pieces
-        if geometry is None or known is None:
-            raise RemoteProtocolError("no-map", "HAVE_DELTA came before HAVE_MAP")
-        for index in pieces:
-            known.add(geometry.check_piece(index))
+            if len(self._early) >= EARLY_MAPS:
+                raise RemoteProtocolError("too-many", f"over {EARLY_MAPS} piece maps of a torrent we asked about")
+            self._early.append(message)
+            return
+        match message:
+            case HaveMap(bits):
+                self.true_pieces = PieceMap.from_bytes(bits, geometry.count)
+            case HaveDelta(pieces) if self.true_pieces is not None:
+                for index in pieces:
+                    self.true_pieces.add(geometry.check_piece(index))
+            case _:
+                raise RemoteProtocolError("no-map", "HAVE_DELTA came before HAVE_MAP")
         self.torrent.changed(self)
 
     def geometry_known(self, geometry: Geometry) -> None:
@@ -331,6 +334,9 @@ class Peer:
             try:
                 for event in self.wire.set_geometry(geometry):
                     self._on(event)
+                early, self._early = self._early, []
+                for message in early:
+                    self._pieces_said(message)
             except RemoteProtocolError as error:
                 self.fail(error)
             self.flush()

@@ -249,7 +249,8 @@ class Purse:
         if spending.payer.state is before:
             return
         await self._store.move_payer(spending.outpoint, spending.payer.state, tx.serialize() if tx else b"")
-        log.info("channel", channel=str(spending.outpoint), event=event.value, txid=txid_hex(tx.txid) if tx else "")
+        txid = txid_hex(tx.txid) if tx else ""
+        log.info("spending channel", channel=str(spending.outpoint), what=event.value, txid=txid)
         if tx:
             self._wallet.saw(tx)
             spending.over.set()

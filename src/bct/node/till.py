@@ -283,7 +283,7 @@ class Till:
         """Closes the channel and brings the newest commitment to the chain. What fails is tried again by the
         watchman: the channel stays CLOSING until the chain has seen a settlement."""
         account = earning.account
-        if can(Role.PAYEE, earning.state, Event.CLOSE):
+        if earning.state is State.OPEN:
             account.payee.on(Event.CLOSE)
             self._say_close(earning, reason)
         if earning.state is not State.CLOSING or earning.outpoint in self._settling:
@@ -329,7 +329,7 @@ class Till:
         if earning.state is not before:
             await self._store.move_payee(earning.outpoint, earning.state, tx.serialize() if tx else b"")
             txid = txid_hex(tx.txid) if tx else ""
-            log.info("channel", channel=str(earning.outpoint), event=event.value, txid=txid)
+            log.info("earning channel", channel=str(earning.outpoint), what=event.value, txid=txid)
 
     @staticmethod
     def _unmined_funding(earning: Earning) -> tuple[bytes, ...]:

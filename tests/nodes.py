@@ -1,0 +1,142 @@
+"""Whole nodes for tests: real disk, ledger, TCP and chain; stores in memory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bct.backends.disk import DiskStore
+from bct.backends.ledger import Ledger
+from bct.backends.tcp import Tcp
+from bct.bitcoin.chain import Chain
+from bct.bitcoin.hd import words_of_entropy
+from bct.channel.state import State
+from bct.channel.store import SavedPayee, SavedPayer
+from bct.config import ChannelConfig, Config, WireConfig
+from bct.node.daemon import Node, Parts
+from bct.title.store import SavedTitle
+from bct.title.terms import Terms
+from bct.torrent.metainfo import Metainfo, build_info
+from bct.units import Infohash, Outpoint
+from bct.wallet import paths
+from bct.wallet.keyring import Keyring
+
+
+@dataclass
+class MemoryStore:
+    """A `ChannelStore` and `TitleStore` that lives as long as its object."""
+
+    payee: dict[Outpoint, SavedPayee] = field(default_factory=dict)
+    payer: dict[Outpoint, SavedPayer] = field(default_factory=dict)
+    title: dict[Infohash, SavedTitle] = field(default_factory=dict)
+    sequence: dict[Infohash, int] = field(default_factory=dict)
+    noted: list[tuple[bytes, str]] = field(default_factory=list)
+
+    async def add_payee(self, saved: SavedPayee) -> bool:
+        outpoint = saved.params.outpoint
+        if outpoint in self.payee or any(s.nonce == saved.nonce for s in self.payee.values()):
+            return False
+        self.payee[outpoint] = saved
+        return True
+
+    async def payees(self) -> list[SavedPayee]:
+        return list(self.payee.values())
+
+    async def move_payee(self, outpoint: Outpoint, state: State, settlement: bytes = b"") -> None:
+        saved = self.payee[outpoint]
+        self.payee[outpoint] = replace(saved, state=state, settlement=settlement or saved.settlement)
+
+    async def add_payer(self, saved: SavedPayer) -> None:
+        self.payer[saved.params.outpoint] = saved
+
+    async def payers(self) -> list[SavedPayer]:
+        return list(self.payer.values())
+
+    async def move_payer(self, outpoint: Outpoint, state: State, closing: bytes = b"") -> None:
+        saved = self.payer[outpoint]
+        self.payer[outpoint] = replace(saved, state=state, closing=closing or saved.closing)
+
+    async def put_title(self, saved: SavedTitle) -> None:
+        self.title[saved.infohash] = saved
+
+    async def titles(self) -> list[SavedTitle]:
+        return list(self.title.values())
+
+    async def lowest_sequence(self, infohash: Infohash) -> int:
+        return self.sequence.get(infohash, 0)
+
+    async def saw_terms(self, terms: Terms) -> None:
+        self.sequence[terms.infohash] = max(terms.sequence, self.sequence.get(terms.infohash, 0))
+
+    async def note_misstep(self, key: bytes, kind: str, when: int) -> None:
+        self.noted.append((key, kind))
+
+    async def missteps(self, key: bytes) -> int:
+        return sum(one == key for one, _ in self.noted)
+
+
+@dataclass
+class Stores:
+    """A `PieceStores` below one directory."""
+
+    root: Path
+
+    def open(self, metainfo: Metainfo) -> DiskStore:
+        return DiskStore.open(self.root / "titles", metainfo)
+
+    def adopt(self, metainfo: Metainfo, name: str) -> DiskStore:
+        return DiskStore.adopt(self.root / "titles", metainfo, self.root / "incoming" / name)
+
+
+@asynccontextmanager
+async def running_node(
+    root: Path, chain: Chain, words: str | None = None, store: MemoryStore | None = None, **channel: int
+) -> AsyncIterator[Node]:
+    """A node in `root`; the same root, words and store bring it back after a restart."""
+    (root / "incoming").mkdir(parents=True, exist_ok=True)
+    store = store or MemoryStore()
+    keyring = Keyring.of_words(words or words_of_entropy(secrets.token_bytes(16)))
+    earned: list[bytes] = []
+    spent: list[bytes] = []
+    holder: list[Node] = []
+    payee = Ledger.open(root / "payee.ledger", earned.append, lambda n: holder[0].till.synced(n) if holder else None)
+    payer = Ledger.open(root / "payer.ledger", spent.append)
+
+    async def close() -> None:
+        await payee.close()
+        await payer.close()
+
+    config = Config(wire=WireConfig(listen_port=0), channel=ChannelConfig(**channel))
+    payout = keyring.key((*paths.PAYOUT, 0)).hash
+    node = Node(
+        config,
+        Parts(
+            (chain,), Tcp(), Stores(root), store, store, payee, payer, earned, spent, keyring, payout, os.urandom, close
+        ),
+    )
+    holder.append(node)
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.stop()
+
+
+def make_film(root: Path, pieces: int, piece_length: int = 64 * 1024, seed: int = 1) -> tuple[Metainfo, str, bytes]:
+    """Random bytes in the incoming folder of `root`: (metainfo, its id there, the bytes)."""
+    import hashlib
+    import random
+
+    data = random.Random(seed).randbytes(pieces * piece_length - 1000)
+    hashes = [
+        hashlib.sha1(data[at : at + piece_length], usedforsecurity=False).digest()
+        for at in range(0, len(data), piece_length)
+    ]
+    metainfo = Metainfo.from_info(build_info("film.mp4", len(data), piece_length, hashes))
+    (root / "incoming").mkdir(parents=True, exist_ok=True)
+    (root / "incoming" / "film").write_bytes(data)
+    return metainfo, "film", data

@@ -1,0 +1,61 @@
+"""The main job in one process: two whole nodes, a real chain, a film bought piece by piece and settled."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bct.backends.chain_node import ChainNode
+from bct.backends.regtest_miner import RegtestMiner
+from bct.bitcoin.script import p2pkh
+from bct.bitcoin.tx import Tx
+from bct.node.daemon import Node
+from bct.node.library import Publication
+from bct.node.play import Play
+from bct.title.link import TorrentLink
+from bct.title.ranges import PieceRange
+from bct.units import Payees, PieceIndex, Satoshi
+from tests.nodes import make_film, running_node
+
+pytestmark = pytest.mark.anyio
+
+
+async def fund(node: Node, miner: RegtestMiner, satoshi: int = 100_000) -> None:
+    await miner.pay(p2pkh(node.wallet.new_address()), satoshi)
+    await miner.mine()
+    await node.watchman.look()
+    await node.wallet.sync()
+
+
+async def publish(seeder: Node, root: Path, pieces: int, price: int = 1, free: int = 2) -> tuple[TorrentLink, bytes]:
+    metainfo, incoming, data = make_film(root, pieces)
+    payees = Payees.of((seeder.creator_key().hash, 6000))
+    saved = await seeder.publish(
+        Publication(incoming, metainfo, b"", Satoshi(price), payees, (PieceRange(PieceIndex(0), free),))
+    )
+    return seeder.link(saved), data
+
+
+async def watch(play: Play) -> bytes:
+    return b"".join([bytes(part) async for part in play.read(0, play.length)])
+
+
+async def test_a_film_is_bought_piece_by_piece_and_settled_60_to_40(
+    tmp_path: Path, chain: ChainNode, miner: RegtestMiner, node: object
+) -> None:
+    async with running_node(tmp_path / "seeder", chain) as seeder, running_node(tmp_path / "viewer", chain) as viewer:
+        await fund(viewer, miner)
+        link, film = await publish(seeder, tmp_path / "seeder", 64)
+        play = await viewer.play(link, None)
+        async with asyncio.timeout(20):
+            assert await watch(play) == film
+        await viewer.viewer.close(play)
+        assert play.budget.pieces == 62
+        (earning,) = seeder.till.earnings.values()
+        settlement = Tx.parse(earning.settlement)
+        assert [o.value for o in settlement.outputs[:2]] == [37, 25]
+        assert settlement.outputs[0].script == p2pkh(seeder.creator_key().hash)
+        await miner.mine()
+        assert (await chain.place(settlement.txid)).confirmations == 1
