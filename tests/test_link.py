@@ -65,6 +65,12 @@ def test_a_page_carries_either_where_its_server_does_not_see_it() -> None:
         assert address.split("#")[0] == "https://film.example/watch"
 
 
+def test_an_ordinary_torrents_link_names_no_creator() -> None:
+    link = parse(PLAIN.split("&")[0])
+    assert link == TorrentLink(HASH)
+    assert str(link) == PLAIN.split("&")[0]
+
+
 def test_what_other_clients_put_into_magnets_is_overlooked() -> None:
     assert parse(
         PLAIN + "&xl=1000&ws=http://w.example/&xt=urn:btmh:1220ff&x.pe=1.2.3.4:5&x.pe=1.2.3.4:5"
@@ -81,7 +87,6 @@ def test_what_other_clients_put_into_magnets_is_overlooked() -> None:
         (PLAIN.replace(HASH.hex(), HASH.hex()[:-1]), "0 infohashes"),
         (PLAIN.replace(HASH.hex(), HASH.hex()[:-1] + "g"), "0 infohashes"),
         (PLAIN + "&xt=urn:btih:" + "0" * 40, "2 infohashes"),
-        (PLAIN.split("&")[0], "0 creator keys"),
         (PLAIN + "&x.bct=" + KEY.hex(), "2 creator keys"),
         (PLAIN.replace(KEY.hex(), "02" + "00" * 32), "no creator's key"),  # no point on the curve
         (PLAIN.replace(KEY.hex(), KEY.hex()[2:]), "no creator's key"),
@@ -125,7 +130,7 @@ names = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=4
 links = st.builds(
     TorrentLink,
     infohash=st.binary(min_size=20, max_size=20).map(Infohash),
-    creator=st.integers(1, 99).map(lambda n: PrivateKey(n.to_bytes(32)).public),
+    creator=st.none() | st.integers(1, 99).map(lambda n: PrivateKey(n.to_bytes(32)).public),
     name=names,
     peers=st.lists(st.builds(Peer, hosts, st.integers(1, 65535)), max_size=5, unique=True).map(tuple),
     trackers=st.lists(st.sampled_from(["udp://t.example:1", "wss://t.example/a?b=1&c=+"]), unique=True).map(tuple),

@@ -8,9 +8,9 @@ Three spellings carry the same:
 * ``https://host/page#<either of the above>``, a page that plays it. The link stands behind the ``#`` so that a
   browser shows the page without telling its server what is being watched.
 
-The creator's key in the link is what terms and manifests are checked against. A magnet link without one is an ordinary
-torrent's: nothing is ever paid for it. A link is a stranger's text: its size and the number of addresses in it are bounded, and no part of it is used as a path
-or shown before control characters are refused.
+The creator's key in the link is what terms and manifests are checked against. A magnet link without one is an
+ordinary torrent's: nothing is ever paid for it. A link is a stranger's text: its size and the number of addresses in it
+are bounded, and no part of it is used as a path or shown before control characters are refused.
 """
 
 from __future__ import annotations
