@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from itertools import count
@@ -9,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from bct.backends.chain_node import ChainNode
+from bct.backends.chain_node import TWIN, ChainNode, rejections
 from bct.backends.regtest_miner import RegtestMiner
 from bct.backends.regtest_node import RegtestNode
-from bct.bitcoin.chain import HistoryItem, Network, Outcome, Place, Seen, Spend, Tip
+from bct.bitcoin.chain import GOOD, HistoryItem, Network, Outcome, Place, Seen, Spend, Tip
 from bct.bitcoin.keys import sha256d
 from bct.bitcoin.script import p2pkh, push, script_number
 from bct.bitcoin.tx import FINAL, Tx, TxInput, TxOutput
 from bct.errors import ChainError
-from bct.units import Outpoint, Satoshi, Txid
+from bct.units import Outpoint, Satoshi, Txid, txid_from_hex
 from tests.coins import coins_of, new_key, some_coins, spend
 from tests.conformance.chain import STORIES, Story, a_dead_source_says_so, outcomes, until
 from tests.conftest import open_chain
@@ -42,6 +43,53 @@ async def test_a_node_that_is_gone_is_unreachable(tmp_path: Path) -> None:
     cookie.unlink()
     with pytest.raises(ChainError, match=r"does not answer|cookie"):
         await chain.history(b"")
+
+
+async def test_a_wrong_secret_is_told_apart_from_a_node_that_is_gone(node: RegtestNode, tmp_path: Path) -> None:
+    cookie = tmp_path / "cookie"
+    cookie.write_text("__cookie__:not this one")
+    chain = ChainNode(Network.REGTEST, node.url, cookie, node.zmq)
+    with pytest.raises(ChainError, match=f"HTTP 401 without JSON; is its cookie file {cookie}"):
+        await chain.tip()
+    await chain.close()
+
+
+async def test_the_same_transaction_by_several_doors_at_once_is_no_conflict(
+    node: RegtestNode, miner: RegtestMiner
+) -> None:
+    """As when payer and payee both broadcast a funding transaction to one node."""
+    doors = [open_chain(node) for _ in range(3)]
+    for coin in await some_coins(miner, 10):
+        raw = spend(coin).serialize()
+        answers = await asyncio.gather(*(door.broadcast([raw]) for door in doors))
+        assert all(answer.outcome in GOOD for (answer,) in answers)
+    for door in doors:
+        await door.close()
+
+
+def test_a_double_spend_of_itself_is_a_twin() -> None:
+    """What the node answered to a batch that held one transaction twice, and to a true double spend."""
+    one, other = "0a" * 32, "0b" * 32
+    reason = "txn-double-spend-detected"
+    twin = {"txid": one, "reject_code": 18, "reject_reason": reason, "collidedWith": [{"txid": one, "size": 192}]}
+    true = {"txid": other, "reject_code": 18, "reject_reason": reason, "collidedWith": [{"txid": one, "size": 192}]}
+    assert rejections({"invalid": [twin, true]}) == {txid_from_hex(one): TWIN, txid_from_hex(other): reason}
+    assert rejections({}) == {}
+
+
+async def test_what_was_before_the_birthday_is_not_looked_at(node: RegtestNode, miner: RegtestMiner) -> None:
+    (old,) = await some_coins(miner)
+    await miner.mine()
+    (new,) = await some_coins(miner)
+    await miner.mine()
+    birthday = await miner.height()
+    chain = ChainNode(Network.REGTEST, node.url, node.cookie_file, node.zmq, birthday)
+    assert await chain.history(old.script) == []
+    assert await chain.history(new.script) == [HistoryItem(new.outpoint.txid, birthday)]
+    young = ChainNode(Network.REGTEST, node.url, node.cookie_file, node.zmq, birthday=birthday + 1_000)
+    assert await young.history(new.script) == [HistoryItem(new.outpoint.txid, birthday)], "it begins at the tip"
+    await chain.close()
+    await young.close()
 
 
 class TestParked:

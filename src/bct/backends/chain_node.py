@@ -33,12 +33,15 @@ _BREATH = 256  # transactions read before other tasks get their turn: about 20 m
 _BLOCKS = 20  # fetched at a time
 _MISSING = "missing-inputs"
 
+TWIN = "the same transaction is being handed in by another door"
+
 _OUTCOMES = {
     "txn-mempool-conflict": Outcome.CONFLICT,
     "txn-double-spend-detected": Outcome.CONFLICT,
     "bad-txn-update": Outcome.CONFLICT,  # a parked transaction holds the coin
     "non-final-txn-replacement-rate": Outcome.CONFLICT,  # so many tried to that the node stopped looking
-    # These say that the node is full or slow, nothing of the transaction.
+    # These say that the node is full, slow or busy with it, nothing of the transaction.
+    TWIN: Outcome.UNREACHABLE,
     "mempool full": Outcome.UNREACHABLE,
     "non-final-pool-full": Outcome.UNREACHABLE,
     "too-long-mempool-chain": Outcome.UNREACHABLE,
@@ -84,7 +87,7 @@ class ChainNode:
         if not txs:
             return {}
         said = await self.rpc.call("sendrawtransactions", [{"hex": tx.serialize().hex()} for tx in txs.values()])
-        rejected = {txid_from_hex(one["txid"]): str(one["reject_reason"]) for one in said.get("invalid", ())}
+        rejected = rejections(said)
         silent = txs.keys() - rejected.keys() - {txid_from_hex(one) for one in said.get("known", ())}
         there = await self._known(txs)
         parked = await self._parked() if txs.keys() - there - rejected.keys() else frozenset()
@@ -240,6 +243,19 @@ async def _transactions(block: bytes) -> list[Tx]:
         if number % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
     return txs
+
+
+def rejections(said: dict[str, Any]) -> dict[Txid, str]:
+    """The reason of each refused transaction, out of an answer of sendrawtransactions.
+
+    What comes in twice at one moment the node calls a double spend of itself: that is no conflict, but `TWIN`.
+    """
+    return {txid_from_hex(one["txid"]): _reason(one) for one in said.get("invalid", ())}
+
+
+def _reason(refused: dict[str, Any]) -> str:
+    others = {one["txid"] for one in refused.get("collidedWith", ())}
+    return TWIN if others == {refused["txid"]} else str(refused["reject_reason"])
 
 
 def _header(answer: Any) -> Header:
