@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bct.bitcoin.keys import sha256d
-from bct.bitcoin.proof import MAX_ANCESTORS, MAX_BEEF, Beef, MerklePath, Unproven
+from bct.bitcoin.merkle import MerklePath
+from bct.bitcoin.proof import MAX_ANCESTORS, MAX_BEEF, Beef, Unproven
 from bct.bitcoin.tx import FINAL, MAX_MONEY, Tx, TxInput, TxOutput
 from bct.errors import LocalProtocolError, RemoteProtocolError
 from bct.units import Outpoint, Satoshi, Txid, txid_from_hex
@@ -25,21 +26,6 @@ HEIGHT = 700_000
 
 def leaf(number: int) -> Txid:
     return Txid(sha256d(number.to_bytes(4)))
-
-
-def tree(leaves: list[Txid]) -> tuple[bytes, list[list[bytes | None]]]:
-    """(root, for each leaf its siblings from the bottom up), built the long way round."""
-    branches: list[list[bytes | None]] = [[] for _ in leaves]
-    row: list[bytes] = list(leaves)
-    for height in range(len(leaves)):
-        if len(row) == 1:
-            break
-        for index, branch in enumerate(branches):
-            sibling = (index >> height) ^ 1
-            branch.append(row[sibling] if sibling < len(row) else None)
-        row += row[-1:] if len(row) % 2 else []
-        row = [sha256d(row[i] + row[i + 1]) for i in range(0, len(row), 2)]
-    return row[0], branches
 
 
 def spending(*outpoints: Outpoint, pays: Iterable[int], sequence: int = FINAL, locktime: int = 0) -> Tx:
@@ -63,63 +49,6 @@ def refused(act: Callable[[], object], told: str, reason: str = "bad-proof") -> 
     with pytest.raises(RemoteProtocolError, match=told) as error:
         act()
     assert error.value.reason == reason
-
-
-class TestMerklePath:
-    def test_the_example_of_brc_74_proves_its_three_transactions(self) -> None:
-        example = STANDARD["bump"]
-        path = MerklePath.parse(bytes.fromhex(example["hex"]))
-        assert path.height == example["height"]
-        assert path.serialize().hex() == example["hex"]
-        assert {path.root(txid_from_hex(txid))[::-1].hex() for txid in example["txids"]} == {example["root"]}
-
-    @given(st.integers(1, 33), st.data())
-    def test_any_place_in_any_block_leads_to_the_root(self, size: int, data: st.DataObject) -> None:
-        leaves = [leaf(i) for i in range(size)]
-        root, branches = tree(leaves)
-        index = data.draw(st.integers(0, size - 1))
-        raw = MerklePath.of_branch(HEIGHT, leaves[index], index, branches[index]).serialize()
-        assert MerklePath.parse(raw).root(leaves[index]) == root
-
-    def test_a_path_of_several_may_leave_out_what_follows_from_the_row_below(self) -> None:
-        root, _ = tree([leaf(i) for i in range(4)])
-        bottom = bytes((4,)) + b"".join(bytes((i, 2)) + leaf(i) for i in range(4))
-        path = MerklePath.parse(b"\x07\x02" + bottom + b"\x00")
-        assert [path.root(leaf(i)) for i in range(4)] == [root] * 4
-
-    def test_a_path_that_contradicts_itself_proves_nothing(self) -> None:
-        bottom = b"\x02" + b"\x00\x02" + leaf(0) + b"\x01\x00" + leaf(1)
-        path = MerklePath.parse(b"\x07\x02" + bottom + b"\x02" + b"\x00\x00" + leaf(7) + b"\x01\x00" + leaf(8))
-        refused(lambda: path.root(leaf(0)), "contradicts itself at offset 0")
-
-    def test_a_transaction_that_is_not_in_it_is_not_proven(self) -> None:
-        refused(lambda: PATH.root(leaf(0x77)), "does not hold")
-
-    def test_an_inner_node_is_not_a_transaction(self) -> None:
-        """The sibling in the upper row is a hash that leads to the root, and no transaction's."""
-        refused(lambda: PATH.root(leaf(1)), "does not hold")
-
-    @pytest.mark.parametrize(
-        ("raw", "told"),
-        [
-            (b"\x07\x00", "1 to 64 rows"),
-            (b"\x07\x41", "1 to 64 rows"),
-            (b"\xff" + bytes(7) + b"\x01\x01", "no block 72057594037927936"),
-            (b"\x07\x01\x01\x02\x00" + bytes(32), "offset 2 lies outside"),
-            (b"\x07\x01\x01\x00\x03" + bytes(32), "flags are 0, 1 or 2, got 3"),
-            (b"\x07\x01\x01\x00\x01", "offset 0 is left-hand"),
-            (b"\x07\x01\x02\x01\x01\x01\x01", "names one offset twice"),
-            (PATH.serialize() + b"\0", "1 bytes follow"),
-        ],
-    )
-    def test_bytes_that_cannot_be_a_path(self, raw: bytes, told: str) -> None:
-        refused(lambda: MerklePath.parse(raw), told)
-
-    def test_cut_anywhere_it_is_refused(self) -> None:
-        raw = PATH.serialize()
-        for size in range(len(raw)):
-            with pytest.raises(RemoteProtocolError):
-                MerklePath.parse(raw[:size])
 
 
 class TestHonestProof:
@@ -233,13 +162,13 @@ class TestLies:
         stray = spending(Outpoint(MINED.txid, 1), pays=(1,))
         refused(lambda: proof_of(MINED, stray, MIDDLE).check(ROOTS), "1 of 3 transactions are unrelated")
 
-    def test_ancestors_of_what_is_mined(self) -> None:
-        grandparent = spending(Outpoint(leaf(4), 0), pays=(15_000,))
-        path = MerklePath.of_branch(HEIGHT, grandparent.txid, 0, [leaf(5)])
-        beef = proof_of(grandparent, MINED, MIDDLE)
-        beef = replace(beef, proofs={**beef.proofs, grandparent.txid: path})
-        roots = {HEIGHT: ROOTS[HEIGHT]}
-        refused(lambda: beef.check(roots), "not in our block")
+    def test_ancestors_of_what_is_mined_are_not_needed(self) -> None:
+        mined = spending(Outpoint(MINED.txid, 0), pays=(9_000,))
+        later = MerklePath.of_branch(HEIGHT + 1, mined.txid, 0, [leaf(5)])
+        child = spending(Outpoint(mined.txid, 0), pays=(8_000,))
+        beef = Beef(child.txid, (MINED, mined, child), {MINED.txid: PATH, mined.txid: later})
+        roots = {**ROOTS, HEIGHT + 1: later.root(mined.txid)}
+        refused(lambda: beef.check(roots), "1 of 3 transactions are unrelated")
 
     def test_a_subject_that_is_not_there(self) -> None:
         refused(lambda: replace(proof_of(MINED), subject=leaf(0)).check(ROOTS), "lacks its subject")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from bct.bitcoin.chain import Broadcast, Chain, ChainEvent, HistoryItem, Outcome, Place, Seen, Spend, Tip
-from bct.bitcoin.proof import MerklePath
+from bct.bitcoin.merkle import MerklePath
 from bct.bitcoin.tx import Tx, TxInput
 from bct.units import Outpoint, Txid
 from tests.coins import Coin, World, coins_of, new_key, some_coins, spend

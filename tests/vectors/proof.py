@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bct.bitcoin.keys import sha256
-from bct.bitcoin.proof import Beef, MerklePath
+from bct.bitcoin.merkle import MerklePath
+from bct.bitcoin.proof import Beef
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import FINAL, Tx, TxInput, TxOutput
 from bct.errors import RemoteProtocolError

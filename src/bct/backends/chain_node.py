@@ -22,7 +22,7 @@ from bct.backends.node_rpc import NOT_FOUND, OUT_OF_RANGE, Call, NodeRpc, RpcRef
 from bct.bitcoin.chain import Broadcast, ChainEvent, Header, HistoryItem, Network, Outcome, Place, Spend
 from bct.bitcoin.index import ScriptIndex
 from bct.bitcoin.keys import sha256d
-from bct.bitcoin.proof import MerklePath
+from bct.bitcoin.merkle import MerklePath
 from bct.bitcoin.tx import Reader, Tx
 from bct.errors import ChainError, RemoteProtocolError
 from bct.units import Outpoint, Txid, txid_from_hex, txid_hex
