@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from typing import Self
 
 from bct.errors import BctError
 from bct.torrent.assembly import PieceBuffer
@@ -44,12 +45,12 @@ class Owner:
         self.flush()
 
     @classmethod
-    def calling(cls, connection: Connection, meta: Metainfo, content: bytes = b"") -> Owner:
+    def calling(cls, connection: Connection, meta: Metainfo, content: bytes = b"") -> Self:
         peer = PeerConnection(LEECHER_ID, meta.infohash, meta.geometry, extensions={1: "ut_metadata"})
         return cls(connection, meta, peer, content)
 
     @classmethod
-    def called(cls, connection: Connection, meta: Metainfo, content: bytes = b"") -> Owner:
+    def called(cls, connection: Connection, meta: Metainfo, content: bytes = b"") -> Self:
         return cls(connection, meta, PeerConnection(SEEDER_ID, extensions={1: "ut_metadata"}), content)
 
     def received(self, data: memoryview) -> None:
