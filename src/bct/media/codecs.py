@@ -57,9 +57,10 @@ def _mp4a(entry: str, box: bytes) -> str:
     """The object type, and for MPEG-4 audio the kind of it (14496-3, 1.6.2.1), from the descriptors of an esds."""
     stream = _descriptor(box[4:], 0x03)
     flags = stream[2]
-    at = 3 + 2 * bool(flags & 0x80) + 2 * bool(flags & 0x20)
-    if flags & 0x40:
+    at = 3 + 2 * bool(flags & 0x80)
+    if flags & 0x40:  # an address, its length before it
         at += 1 + stream[at]
+    at += 2 * bool(flags & 0x20)
     decoder = _descriptor(stream[at:], 0x04)
     if decoder[0] != 0x40:
         return f"{entry}.{decoder[0]:02x}"
