@@ -6,11 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bct.backends.chain_node import ChainNode
 from bct.backends.regtest_miner import RegtestMiner
 from bct.backends.regtest_node import RegtestNode
 from bct.bitcoin.chain import Network
+
+# That a machine is busy is no failure of ours; what takes long is bounded by the whole run.
+settings.register_profile("bct", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bct")
 
 
 @pytest.fixture(scope="session")
