@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bct.backends.disk import DiskStore
-from bct.errors import StoreError
+from bct.backends.disk import DiskStore, DiskStores
+from bct.errors import ConfigError, StoreError
 from bct.torrent.metainfo import Metainfo, build_info
-from bct.torrent.store import PieceStore
+from bct.torrent.store import PieceStore, PieceStores
 from bct.units import PieceIndex
 
 PIECE = 16 * 1024
@@ -127,6 +127,20 @@ def test_a_publishers_file_is_taken_in_without_a_copy(tmp_path: Path) -> None:
     store.close()
     assert DiskStore.adopt(tmp_path / "pieces", torrent(), data_of(tmp_path / "pieces")).pieces.full
     assert DiskStore.open(tmp_path / "pieces", torrent()).pieces.full
+
+
+def test_files_come_from_the_incoming_folder_by_name_alone(tmp_path: Path) -> None:
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    stores: PieceStores = DiskStores(tmp_path / "pieces", incoming)
+    (tmp_path / "film.mp4").write_bytes(FILM)
+    for name in ("../film.mp4", str(tmp_path / "film.mp4"), "..", "", "."):
+        with pytest.raises(ConfigError, match="not the name of a file"):
+            stores.adopt(torrent(), name)
+    (incoming / "film.mp4").symlink_to(tmp_path / "film.mp4")
+    assert stores.adopt(torrent(), "film.mp4").pieces.full
+    assert stores.open(torrent()).pieces.full
+    assert not data_of(tmp_path / "pieces").is_symlink()
 
 
 def test_a_publishers_file_takes_the_place_of_a_part(tmp_path: Path) -> None:

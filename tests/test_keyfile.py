@@ -30,7 +30,7 @@ def changed(path: Path, **fields: Any) -> None:
     """Rewrites parts of the wallet, and its checksum with them, as somebody with the file would."""
     wallet = json.loads(path.read_text())["wallet"] | fields
     wallet = {name: value for name, value in wallet.items() if value is not None}
-    order = ("version", "network", "identity", "payee", "words", "sealed")
+    order = ("version", "network", "identity", "payee", "payout", "words", "sealed")
     body = {name: wallet.get(name) for name in order}
     check = sha256(json.dumps(body, separators=(",", ":")).encode()).hexdigest()
     path.write_text(json.dumps({"wallet": body, "check": check}))
@@ -52,6 +52,7 @@ def test_a_sealed_wallet_settles_while_locked_and_spends_once_open(path: Path) -
     assert not [word for word in WORDS.split() if word in text]
     locked = load(path, Network.REGTEST)
     assert locked.locked
+    assert locked.payout == made.payout
     for key in COLLECTING:
         assert locked.key(key).public == made.key(key).public
     with pytest.raises(WalletLockedError):
@@ -111,7 +112,7 @@ def test_keys_slipped_in_beside_the_words_are_found_out(tmp_path: Path, passphra
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     create(mine, WORDS, Network.TEST, passphrase)
     create(theirs, OTHER_WORDS, Network.TEST)
-    for name in ("identity", "payee"):
+    for name in ("identity", "payee", "payout"):
         good = json.loads(mine.read_text())["wallet"][name]
         changed(mine, **{name: json.loads(theirs.read_text())["wallet"][name]})
         with pytest.raises(StoreError, match="not those of its words"):

@@ -191,7 +191,7 @@ def test_a_chain_that_answers_what_cannot_be_is_not_believed(raw: bytes | None, 
 
 def test_a_locked_wallet_cannot_search() -> None:
     with pytest.raises(WalletLockedError):
-        recovered(Book(), Keyring(KEYRING.identity, KEYRING.payee, None))
+        recovered(Book(), Keyring(KEYRING.identity, KEYRING.payee, KEYRING.payout, None))
 
 
 async def recovered_from(chain: ChainNode, keyring: Keyring) -> Recovered:

@@ -24,7 +24,7 @@ from bct.wallet.paths import (
     payee,
     show,
 )
-from bct.wallet.wallet import GAP, Balance, Wallet
+from bct.wallet.wallet import GAP, Balance, Moved, Wallet
 from tests.vectors.wallet import ANCHOR, KEYRING, NONCE
 
 STRANGER = p2pkh(KEYRING.key((*CREATOR, 9)).hash)
@@ -83,7 +83,8 @@ def test_a_path_is_shown_as_people_write_it() -> None:
 
 
 def test_a_locked_keyring_settles_but_does_not_spend() -> None:
-    locked = Keyring(KEYRING.identity, KEYRING.payee, None)
+    locked = Keyring(KEYRING.identity, KEYRING.payee, KEYRING.payout, None)
+    assert locked.payout == KEYRING.key((*PAYOUT, 0)).hash
     assert locked.locked
     assert not KEYRING.locked
     for path in (payee(NONCE), IDENTITY):
@@ -126,9 +127,11 @@ def test_a_spent_coin_is_gone_even_when_its_transaction_is_shown_again(wallet: W
 
 
 def test_a_stranger_s_transaction_changes_nothing(wallet: Wallet) -> None:
-    moved = wallet.see(pay((300, STRANGER)), 120)
-    assert (moved.gained, moved.spent) == ((), ())
-    assert wallet.spendable == []
+    tx = pay((300, STRANGER))
+    assert wallet.see(tx, None) == Moved()
+    child = pay((280, script((*RECEIVE, 0))), spend=(outpoint(tx),))
+    (coin,) = wallet.see(child, None).gained
+    assert coin.ancestors == {child.txid}  # nothing was remembered of the stranger's
 
 
 def test_unconfirmed_parents_are_counted_until_they_are_mined(wallet: Wallet) -> None:

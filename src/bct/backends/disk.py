@@ -22,7 +22,7 @@ from hashlib import blake2b, sha1
 from pathlib import Path
 
 from bct.backends import files
-from bct.errors import StoreError
+from bct.errors import ConfigError, StoreError
 from bct.torrent.geometry import PieceMap
 from bct.torrent.metainfo import Metainfo
 from bct.torrent.wire import Buffer
@@ -31,6 +31,23 @@ from bct.units import PieceIndex
 _MAGIC = b"bctmark1"
 _CHECK_SIZE = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskStores:
+    """The `PieceStores` below `root`. incoming: the folder that the owner puts files into, or links them."""
+
+    def __init__(self, root: Path, incoming: Path) -> None:
+        self._root = root
+        self._incoming = incoming
+
+    def open(self, metainfo: Metainfo) -> DiskStore:
+        return DiskStore.open(self._root, metainfo)
+
+    def adopt(self, metainfo: Metainfo, name: str) -> DiskStore:
+        """Raises ConfigError for a name that would lead out of the folder, and as `DiskStore.adopt`."""
+        if name in ("", ".", "..") or name != Path(name).name:
+            raise ConfigError(f"{name!r} is not the name of a file in {self._incoming}")
+        return DiskStore.adopt(self._root, metainfo, self._incoming / name)
 
 
 class DiskStore:
@@ -69,7 +86,7 @@ class DiskStore:
         Nobody may write to `source` afterwards: it is the same file then, and shortening a mapped file kills the
         process that reads it. Raises StoreError when the disk refuses or the file is not this torrent's.
         """
-        directory = root / metainfo.infohash.hex()
+        source, directory = source.resolve(), root / metainfo.infohash.hex()
         whole = PieceMap(metainfo.geometry.count, full=True)
         try:
             _check_file(source, metainfo)

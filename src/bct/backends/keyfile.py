@@ -2,9 +2,10 @@
 
 Trust: whoever reads the words has the money. The file is the owner's alone (mode 0600), and is refused when others may
 read it. With a passphrase the words are sealed: scrypt makes guessing dear (128 MiB and about half a second a guess),
-ChaCha20-Poly1305 sees any change, the network's name included. In clear beside them stand the identity and the payee
-branch, so that a node nobody has unlocked yet settles what it is owed; what a thief could do with these two is told in
-`wallet.paths`. They are compared with what the words give as soon as the words are there, so nobody can slip others in.
+ChaCha20-Poly1305 sees any change, the network's name included. In clear beside them stand the identity, the payee
+branch and the payout hash, so that a node nobody has unlocked yet sells, and settles what it is owed; what a thief
+could do with these is told in `wallet.paths`. They are compared with what the words give as soon as the words are
+there, so nobody slips others in for long.
 
 The cipher is pycryptodomex's, which bsv-sdk brings along anyway; scrypt is Python's own.
 """
@@ -25,6 +26,7 @@ from bct.bitcoin.chain import Network
 from bct.bitcoin.hd import ExtendedKey
 from bct.bitcoin.keys import PrivateKey
 from bct.errors import AuthError, ConfigError, StoreError, WalletLockedError
+from bct.units import PubKeyHash
 from bct.wallet.keyring import Keyring
 
 VERSION = 1
@@ -48,6 +50,7 @@ class _Wallet(msgspec.Struct, frozen=True):
     network: str
     identity: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     payee: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    payout: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
     words: str | None = None
     sealed: _Sealed | None = None
 
@@ -63,12 +66,13 @@ def create(path: Path, words: str, network: Network, passphrase: str = "") -> Ke
     """Writes a new wallet; words as `hd.check_words` gives them. Raises ConfigError rather than touch a file that is
     there, and StoreError."""
     keyring = Keyring.of_words(words)
-    identity, payee = _clear(keyring)
+    identity, payee, payout = _clear(keyring)
     wallet = _Wallet(
         version=VERSION,
         network=network.name.lower(),
         identity=identity,
         payee=payee,
+        payout=payout,
         words=None if passphrase else words,
         sealed=_seal(words, passphrase, network) if passphrase else None,
     )
@@ -139,19 +143,19 @@ def _words(wallet: _Wallet, network: Network, passphrase: str) -> str:
 
 def _locked(wallet: _Wallet) -> Keyring:
     branch = ExtendedKey(PrivateKey(wallet.payee[:32]), wallet.payee[32:])
-    return Keyring(PrivateKey(wallet.identity), branch, None)
+    return Keyring(PrivateKey(wallet.identity), branch, PubKeyHash(wallet.payout), None)
 
 
 def _unlocked(path: Path, wallet: _Wallet, words: str) -> Keyring:
     keyring = Keyring.of_words(words)
-    if (wallet.identity, wallet.payee) != _clear(keyring):
+    if (wallet.identity, wallet.payee, wallet.payout) != _clear(keyring):
         raise StoreError(f"the keys in clear in {path} are not those of its words: restore it from the twelve words")
     return keyring
 
 
-def _clear(keyring: Keyring) -> tuple[bytes, bytes]:
-    """(identity, payee), as they stand in the file."""
-    return keyring.identity.secret, keyring.payee.key.secret + keyring.payee.chain_code
+def _clear(keyring: Keyring) -> tuple[bytes, bytes, bytes]:
+    """(identity, payee, payout), as they stand in the file."""
+    return keyring.identity.secret, keyring.payee.key.secret + keyring.payee.chain_code, keyring.payout
 
 
 def _seal(words: str, passphrase: str, network: Network) -> _Sealed:

@@ -18,7 +18,8 @@ Trust: below 236' every step is hardened, so a key that leaks says nothing about
 branch and the identity are kept in clear, for a locked node must still settle what it is owed. Who steals that branch
 cannot turn a settlement to himself, for the payer's signature fixes its outputs, and payouts go to keys that are not in
 it; he gains only where he is the payer as well, and then only what that channel had not settled yet. Who steals the
-identity can make offers in this node's name, on which he earns and nobody loses.
+identity can make offers in this node's name, on which he earns and nobody loses. (The hash of the first payout key
+stands in clear too, so that a locked node can make offers; a hash spends nothing.)
 """
 
 from __future__ import annotations

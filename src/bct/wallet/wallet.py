@@ -41,7 +41,8 @@ class Moved:
 
 
 class Wallet:
-    """Show it each transaction of ours, parents before children: when it is first seen, and when it is mined."""
+    """Show it each transaction of ours, parents before children: when it is first seen, and when it is mined. Those of
+    strangers may be shown as well."""
 
     def __init__(self) -> None:
         self._coins: dict[Outpoint, Coin] = {}
@@ -80,13 +81,16 @@ class Wallet:
     # -- transactions -------------------------------------------------------------------------------------------------
 
     def see(self, tx: Tx, height: int | None) -> Moved:
-        """The transaction is in the block at `height`, or in none (yet, or again after a reorganisation)."""
+        """The transaction is in the block at `height`, or in none (yet, or again after a reorganisation). One that is
+        no business of ours leaves no trace."""
         txid = tx.txid
+        spent = [i.outpoint for i in tx.inputs if i.outpoint in self._coins]
+        gained = self._new_coins(tx, txid)
+        if not spent and not gained and txid not in self._heights:
+            return Moved()
         self._heights[txid] = height
         self._parents[txid] = [i.outpoint.txid for i in tx.inputs]
-        spent = [i.outpoint for i in tx.inputs if i.outpoint in self._coins]
         self._spent |= {outpoint: self._coins.pop(outpoint) for outpoint in spent}
-        gained = self._new_coins(tx, txid)
         self._coins |= {coin.outpoint: coin for coin in gained}
         return Moved(tuple(map(self._placed, gained)), tuple(self._placed(self._spent[outpoint]) for outpoint in spent))
 
