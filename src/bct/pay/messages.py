@@ -426,7 +426,7 @@ def chunked(message: bytes) -> list[bytes]:
 
 
 class Joiner:
-    """Puts chunks together again: at most MESSAGE_MAX bytes, nothing else in between."""
+    """Puts chunks together again: at most MESSAGE_MAX bytes, each full but the last, nothing else in between."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -438,6 +438,8 @@ class Joiner:
             if self._parts:
                 raise _bad("another message between two chunks")
             return message
+        if message.more and len(message.part) != CHUNK_SIZE:  # so that they are few
+            raise _bad(f"a chunk that is not the last has {CHUNK_SIZE} bytes, got {len(message.part)}")
         self._parts.append(message.part)
         if sum(map(len, self._parts)) > MESSAGE_MAX or not message.part:
             raise _bad(f"chunks add up to more than {MESSAGE_MAX} bytes, or to nothing")
