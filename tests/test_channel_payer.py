@@ -192,6 +192,13 @@ def test_a_lower_total_is_never_signed_again_once_the_payee_proves_a_higher_one(
     assert payer.pay(0, PRICE, PAYER, now=NOW).total == 310
 
 
+def test_what_the_payee_proved_is_in_the_marks_that_are_saved_next() -> None:
+    """THREATS 55: else a second crash would forget it again, when another line's mark is saved."""
+    payer = Payer(params(), (FILM, SERIES), totals=(100, 0), reserved=(120, 0), state=State.OPEN)
+    payer.resumed((300, 0), proof(payer.params, payer.lines, 300, 0))
+    assert payer.reserve(1, PRICE, step=PRICE) == (300, PRICE)
+
+
 def test_a_payee_that_lost_some_does_not_lower_us() -> None:
     payer = Payer(params(), (FILM,), totals=(100,), reserved=(120,), state=State.OPEN)
     payer.resumed((90,), proof(payer.params, payer.lines, 90))
