@@ -112,7 +112,7 @@ def test_another_torrent_is_refused() -> None:
     assert error.value.reason == "wrong-infohash"
 
 
-@pytest.mark.parametrize("first", [b"\x00", b"\x14", b"\xff" * 96])
+@pytest.mark.parametrize("first", [b"\x00", b"\x14", b"\xff" * 96, b"\x13BitTorrent protocoL"])
 def test_message_encryption_is_recognised_by_its_first_byte(first: bytes) -> None:
     peer = PeerConnection(SEEDER_ID, extensions={})
     with pytest.raises(RemoteProtocolError, match="turn it off") as error:

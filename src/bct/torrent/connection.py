@@ -402,8 +402,9 @@ class PeerConnection:
         return at
 
     def _parse_handshake(self, view: memoryview, events: list[Event]) -> int:
-        if view and view[0] != wire.PROTOCOL[0]:
-            raise _encrypted(view[0])
+        head = bytes(view[: len(wire.PROTOCOL)])
+        if not wire.PROTOCOL.startswith(head):
+            raise _encrypted(head)
         if len(view) < wire.HANDSHAKE_SIZE:
             return 0
         handshake = Handshake.decode(view[: wire.HANDSHAKE_SIZE])
@@ -567,11 +568,11 @@ class PeerConnection:
             raise RemoteProtocolError("no-fast", f"{type(message).__name__} needs BEP 6, which was not agreed on")
 
 
-def _encrypted(first: int) -> RemoteProtocolError:
+def _encrypted(head: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(
         "message-encryption",
-        f"the first byte is {first:#04x} and not 0x13: the peer tries message encryption, which is not spoken here; "
-        "turn it off in that client ('allow' or 'disable', not 'require')",
+        f"it begins with {head.hex()} and not with a handshake: the peer tries message encryption, which is not spoken "
+        "here; turn it off in that client ('allow' or 'disable', not 'require')",
     )
 
 
