@@ -39,5 +39,14 @@ def pictures(path: Path, *before: str) -> list[str]:
     )
 
 
+def begins(path: Path, stream: str) -> float:
+    """When the first packet of a stream ("v" or "a") is due, in seconds on the file's own clock."""
+    said = run_ffmpeg("-i", path, "-map", f"0:{stream}:0", "-c", "copy", "-copyts", "-f", "framehash", "pipe:1")
+    lines = said.splitlines()
+    ticks = min(int(line.split(",")[2]) for line in lines if not line.startswith("#"))
+    scale = next(line.split("/")[1] for line in lines if line.startswith("#tb 0:"))
+    return ticks / int(scale)
+
+
 def _hashes(said: str) -> list[str]:
     return [line.split(",")[5].strip() for line in said.splitlines() if not line.startswith("#")]

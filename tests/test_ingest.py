@@ -13,9 +13,9 @@ from bct.backends import sandbox
 from bct.backends.ingest import Ingest
 from bct.backends.transcoder import Transcoder
 from bct.errors import MediaError, StoreError
-from bct.media.boxes import Movie, scan
+from bct.media.boxes import Movie, find, find_all, scan
 from bct.media.ingest import Ingested, Stage
-from tests.film import BUNNY, ffmpeg, make, packets, pictures, run_ffmpeg
+from tests.film import BUNNY, begins, ffmpeg, make, packets, pictures, run_ffmpeg
 
 pytestmark = pytest.mark.anyio
 INGEST = Ingest(Transcoder(ffmpeg()))
@@ -202,6 +202,25 @@ def times(path: Path) -> list[float]:
     return [round(int(line.split(",")[2]) / scale, 2) for line in said if not line.startswith("#")]
 
 
+@pytest.mark.parametrize("offsets", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5)])
+@pytest.mark.parametrize("ending", ["mkv", "ts"])
+async def test_picture_and_sound_stay_in_step_though_one_begins_later(
+    tmp_path: Path, ending: str, offsets: tuple[float, float]
+) -> None:
+    both = make(tmp_path / "both.mp4", *H264, "-bf", "2", *AAC)
+    source = tmp_path / f"film.{ending}"
+    late = [part for offset in offsets for part in ("-itsoffset", str(offset), "-i", str(both))]
+    run_ffmpeg(*late, "-map", "0:v", "-map", "1:a", "-c", "copy", source)
+    film = await ingest(source)
+    made = Path(film.path)
+    assert begins(made, "v") == 0
+    # A packet of sound lasts 21 ms; Matroska rounds to whole milliseconds.
+    assert begins(made, "a") == pytest.approx(begins(source, "a") - begins(source, "v"), abs=0.002)
+    edits = [find(trak, b"edts", b"elst") for trak in find_all(find(content(film), b"moov"), b"trak")]
+    assert [int.from_bytes(elst[4:8]) for elst in edits] == [1, 1]  # browsers read no second one
+    assert all(int.from_bytes(elst[12:16], signed=True) >= 0 for elst in edits)  # nor one that says "empty"
+
+
 async def test_where_a_film_was_taken_is_not_passed_on(tmp_path: Path) -> None:
     source = make(tmp_path / "film.mov", *H264, "-an", "-metadata", "location=+48.8577+002.295/")
     assert b"+48.8577" in source.read_bytes()
@@ -352,7 +371,7 @@ async def test_ffmpeg_dies_with_the_process_that_started_it(tmp_path: Path) -> N
         "import asyncio, os\n"
         "from bct.backends import sandbox\n"
         "nothing = os.open(os.devnull, os.O_RDWR)\n"
-        "run = sandbox.run('/bin/sh', ('-c', 'echo $$; exec /bin/sleep 60'), sandbox.Limits(60), nothing, nothing,\n"
+        "run = sandbox.run('/bin/sh', ('-c', 'echo $$; while :; do :; done'), sandbox.Limits(60), nothing, nothing,\n"
         "    lambda line: print(line, flush=True))\n"
         "asyncio.run(run)\n"
     )

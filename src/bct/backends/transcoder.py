@@ -19,6 +19,7 @@ from bct.errors import MediaError, StoreError
 from bct.media.boxes import Movie, scan
 from bct.media.probe import MediaInfo, Plan, parse
 from bct.media.sidx import front, sidx_size
+from bct.media.sync import patches
 
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 _READ = ("-hide_banner", "-nostdin", "-protocol_whitelist", "fd", "-format_whitelist", _FORMATS, "-i", "fd:")
@@ -26,8 +27,7 @@ _FRAGMENT_US = 1_500_000  # cut at the first keyframe after it: two-second keyfr
 _MP4 = (
     *("-map_metadata", "-1", "-map_chapters", "-1"),  # a phone's film says where it was taken
     *("-fflags", "+bitexact", "-flags", "+bitexact"),  # the same input makes the same torrent
-    # The film begins at 0 even where a player knows no edit lists; where it does, sound is in step to the sample.
-    *("-movflags", "+frag_keyframe+empty_moov+delay_moov+default_base_moof+negative_cts_offsets+skip_trailer"),
+    *("-movflags", "+frag_keyframe+empty_moov+delay_moov+default_base_moof+skip_trailer"),
     *("-min_frag_duration", str(_FRAGMENT_US), "-f", "mp4"),
     *("-progress", "pipe:1", "-nostats", "-loglevel", "warning"),
 )
@@ -122,10 +122,16 @@ def _index_space(duration: float | None) -> int:
 
 
 def _completed(made: int, space: int) -> Movie:
-    """Moves the init segment from behind the free space to the front and writes the index behind it."""
+    """Puts the tracks in step, then the init segment in front of the free space, and the index into it."""
     length = os.fstat(made).st_size
-    movie = scan(lambda offset, size: os.pread(made, size, offset), length, space)
-    os.pwrite(made, front(movie, os.pread(made, movie.init_size, space), space), 0)
+
+    def read(offset: int, size: int) -> bytes:
+        return os.pread(made, size, offset)
+
+    for offset, data in patches(read, length, space):
+        os.pwrite(made, data, offset)
+    movie = scan(read, length, space)
+    os.pwrite(made, front(movie, read(space, movie.init_size), space), 0)
     return movie
 
 

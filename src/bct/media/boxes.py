@@ -81,7 +81,9 @@ class Movie:
         return f'{self.leading.kind}/mp4; codecs="{", ".join(track.codec for track in self.tracks)}"'
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
+    """Where a box begins, where what it holds begins, and where it ends; counted from wherever the walk began."""
+
     kind: bytes
     start: int
     body: int
@@ -112,15 +114,15 @@ def scan(read: Read, length: int, start: int = 0) -> Movie:
 
 
 def _scan(read: Read, length: int, start: int) -> Movie:
-    boxes = list(_outermost(read, length, start))
+    boxes = list(outermost(read, length, start))
     moov = next((box for box in boxes if box.kind == b"moov"), None)
     # Every muxer writes a fragment's mdat right behind its moof.
     places = [(moof, mdat.end) for moof, mdat in pairwise(boxes) if (moof.kind, mdat.kind) == (b"moof", b"mdat")]
     if moov is None or not places:
         raise MediaError("the file is no fragmented MP4: it needs a moov box and then fragments")
-    tracks, defaults = _moov(_whole(read, moov, MAX_MOOV))
+    tracks, defaults = _moov(whole(read, moov, MAX_MOOV))
     lead = _leading(tracks)
-    runs = [_moof(_whole(read, moof, MAX_MOOF), lead.id, defaults) for moof, _ in places]
+    runs = [_moof(whole(read, moof, MAX_MOOF), lead.id, defaults) for moof, _ in places]
     ticks = [run.time for run in runs]
     if any(later < earlier for earlier, later in pairwise(ticks)):
         raise MediaError("the MP4 file's fragments do not follow each other in time")
@@ -136,7 +138,8 @@ def _leading(tracks: tuple[Track, ...]) -> Track:
     return next((track for track in tracks if track.kind == "video"), tracks[0])
 
 
-def _outermost(read: Read, length: int, start: int) -> Iterator[_Box]:
+def outermost(read: Read, length: int, start: int) -> Iterator[Box]:
+    """The boxes of a file's bytes [start, length). Raises MediaError, like all of these, or struct.error."""
     at = start
     for _ in range(MAX_BOXES):
         if at == length:
@@ -147,7 +150,7 @@ def _outermost(read: Read, length: int, start: int) -> Iterator[_Box]:
     raise MediaError(f"the MP4 file has more than {MAX_BOXES} boxes")
 
 
-def _box(head: bytes, at: int, limit: int) -> _Box:
+def _box(head: bytes, at: int, limit: int) -> Box:
     """The box whose first bytes are `head`, at `at` of something that ends at `limit` (4.2)."""
     size, kind = struct.unpack_from(">I4s", head)
     body = at + 8
@@ -158,17 +161,19 @@ def _box(head: bytes, at: int, limit: int) -> _Box:
         size = limit - at
     if at + size < body or at + size > limit:
         raise MediaError(f"the MP4 file is damaged or cut off: box {kind!r} at byte {at} has {size} bytes")
-    return _Box(kind, at, body, at + size)
+    return Box(kind, at, body, at + size)
 
 
-def _whole(read: Read, box: _Box, most: int) -> bytes:
+def whole(read: Read, box: Box, most: int) -> bytes:
+    """What one outermost box holds, at most that many bytes."""
     size = box.end - box.body
     if size > most:
         raise MediaError(f"the MP4 file's box {box.kind!r} has {size} bytes, at most {most} are read")
     return read(box.body, size)
 
 
-def _children(data: bytes, start: int = 0, end: int | None = None) -> Iterator[_Box]:
+def children(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
+    """The boxes inside a box's body, or inside a part of it."""
     at, limit = start, len(data) if end is None else end
     while at < limit:
         box = _box(data[at : at + 16], at, limit)
@@ -176,26 +181,27 @@ def _children(data: bytes, start: int = 0, end: int | None = None) -> Iterator[_
         at = box.end
 
 
-def _find(data: bytes, *path: bytes) -> bytes:
+def find(data: bytes, *path: bytes) -> bytes:
     """The body of the first box at `path`. Raises MediaError when a box on the way is missing."""
     for kind in path:
-        box = next((box for box in _children(data) if box.kind == kind), None)
+        box = next((box for box in children(data) if box.kind == kind), None)
         if box is None:
             raise MediaError(f"the MP4 file is damaged: it lacks a {kind.decode()} box")
         data = data[box.body : box.end]
     return data
 
 
-def _all(data: bytes, kind: bytes) -> list[bytes]:
-    return [data[box.body : box.end] for box in _children(data) if box.kind == kind]
+def find_all(data: bytes, kind: bytes) -> list[bytes]:
+    """The bodies of each box of that kind."""
+    return [data[box.body : box.end] for box in children(data) if box.kind == kind]
 
 
 def _moov(moov: bytes) -> tuple[tuple[Track, ...], dict[int, _Defaults]]:
-    tracks = tuple(track for trak in _all(moov, b"trak") if (track := _trak(trak)) is not None)
+    tracks = tuple(track for trak in find_all(moov, b"trak") if (track := _trak(trak)) is not None)
     if not tracks:
         raise MediaError("the MP4 file has neither video nor audio")
     defaults = {}
-    for trex in _all(_find(moov, b"mvex"), b"trex"):
+    for trex in find_all(find(moov, b"mvex"), b"trex"):
         track_id, _, duration, _, flags = struct.unpack_from(">5I", trex, 4)
         defaults[track_id] = _Defaults(duration, flags)
     return tracks, defaults
@@ -203,18 +209,16 @@ def _moov(moov: bytes) -> tuple[tuple[Track, ...], dict[int, _Defaults]]:
 
 def _trak(trak: bytes) -> Track | None:
     """None for text and other tracks that are neither seen nor heard."""
-    (handler,) = struct.unpack_from(">4s", _find(trak, b"mdia", b"hdlr"), 8)
+    (handler,) = struct.unpack_from(">4s", find(trak, b"mdia", b"hdlr"), 8)
     if handler not in _KINDS:
         return None
     kind = _KINDS[handler]
-    track_id, width, height = _tkhd(_find(trak, b"tkhd"))
-    mdhd = _find(trak, b"mdia", b"mdhd")
+    track_id, width, height = _tkhd(find(trak, b"tkhd"))
+    mdhd = find(trak, b"mdia", b"mdhd")
     (timescale,) = struct.unpack_from(">I", mdhd, 20 if mdhd[0] == 1 else 12)
     if timescale == 0:
         raise MediaError("the MP4 file is damaged: a track's timescale is 0")
-    return Track(
-        track_id, kind, _codec(_find(trak, b"mdia", b"minf", b"stbl", b"stsd"), kind), timescale, width, height
-    )
+    return Track(track_id, kind, _codec(find(trak, b"mdia", b"minf", b"stbl", b"stsd"), kind), timescale, width, height)
 
 
 def _tkhd(tkhd: bytes) -> tuple[int, int, int]:
@@ -231,13 +235,13 @@ def _codec(stsd: bytes, kind: str) -> str:
     """From the first sample entry (8.5.2); its boxes stand behind the fixed fields of a picture or a sound."""
     entry = _box(stsd[8:24], 8, len(stsd))
     fixed = 78 if kind == "video" else 28
-    boxes = {box.kind: stsd[box.body : box.end] for box in _children(stsd, entry.body + fixed, entry.end)}
+    boxes = {box.kind: stsd[box.body : box.end] for box in children(stsd, entry.body + fixed, entry.end)}
     return codec_of(entry.kind, boxes)
 
 
 def _moof(moof: bytes, track_id: int, defaults: dict[int, _Defaults]) -> _Run:
-    for traf in _all(moof, b"traf"):
-        tfhd = _find(traf, b"tfhd")
+    for traf in find_all(moof, b"traf"):
+        tfhd = find(traf, b"tfhd")
         if struct.unpack_from(">I", tfhd, 4) == (track_id,):
             return _traf(traf, _tfhd(tfhd, defaults.get(track_id, _Defaults(0, 0))))
     raise MediaError("the MP4 file has a fragment without the picture")
@@ -256,9 +260,9 @@ def _tfhd(tfhd: bytes, default: _Defaults) -> _Defaults:
 
 
 def _traf(traf: bytes, default: _Defaults) -> _Run:
-    tfdt = _find(traf, b"tfdt")
+    tfdt = find(traf, b"tfdt")
     (time,) = struct.unpack_from(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
-    truns = _all(traf, b"trun")
+    truns = find_all(traf, b"trun")
     duration = sum(_duration(trun, default) for trun in truns)
     return _Run(time, duration, not _first_flags(truns[0], default) & _NOT_SYNC)
 
