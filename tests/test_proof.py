@@ -111,6 +111,12 @@ class TestHonestProof:
     def test_a_fee_is_measured_against_a_rate(self, fee: int, enough: bool) -> None:
         assert Unproven(leaf(0), Satoshi(fee), 1_000, True).pays(100) is enough
 
+    def test_paying_no_fee_is_no_lie_and_is_reported(self) -> None:
+        free = spending(Outpoint(MINED.txid, 0), pays=(10_000,))
+        (reported,) = proof_of(MINED, free).check(ROOTS).unproven
+        assert reported.fee == 0
+        assert not reported.pays(1)
+
     def test_our_own_gap_is_our_bug(self) -> None:
         with pytest.raises(LocalProtocolError, match="without the transaction"):
             Beef.build(PAYMENT, {MINED.txid: MINED}, {MINED.txid: PATH})
