@@ -34,9 +34,15 @@ def mp4a(descriptor: bytes = ESDS) -> bytes:
 
 
 def trak(
-    track_id: int, handler: str, timescale: int, entry: bytes, version: int = 0, matrix: bytes = NO_MATRIX
+    track_id: int,
+    handler: str,
+    timescale: int,
+    entry: bytes,
+    version: int = 0,
+    matrix: bytes = NO_MATRIX,
+    edits: list[tuple[int, int]] | None = None,
 ) -> bytes:
-    """version 1 has 64-bit times. Every track here is 640 x 360."""
+    """version 1 has 64-bit times. Every track here is 640 x 360. edits: (duration, media time) each."""
     times = bytes(16 if version else 8)
     tkhd = (times, u32(track_id), bytes(28 if version else 24), matrix, u32(640 << 16, 360 << 16))
     mdhd = (times, u32(timescale), bytes(8))
@@ -44,6 +50,7 @@ def trak(
     return box(
         "trak",
         full("tkhd", version, 3, *tkhd),
+        edts(edits, version) if edits else b"",
         box(
             "mdia",
             full("mdhd", version, 0, *mdhd),
@@ -53,12 +60,17 @@ def trak(
     )
 
 
+def edts(edits: list[tuple[int, int]], version: int) -> bytes:
+    entry = struct.Struct(">QqI" if version else ">IiI")
+    return box("edts", full("elst", version, 0, u32(len(edits)), *(entry.pack(*edit, 1 << 16) for edit in edits)))
+
+
 def trex(track_id: int, duration: int = 0, flags: int = 0) -> bytes:
     return full("trex", 0, 0, u32(track_id, 1, duration, 0, flags))
 
 
 def moov(traks: list[bytes], trexes: list[bytes]) -> bytes:
-    return box("moov", full("mvhd", 0, 0, bytes(96)), *traks, box("mvex", *trexes))
+    return box("moov", full("mvhd", 0, 0, bytes(8), u32(1000), bytes(84)), *traks, box("mvex", *trexes))
 
 
 def traf(tfhd: bytes, tfdt: bytes, *truns: bytes) -> bytes:

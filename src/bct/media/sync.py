@@ -36,8 +36,8 @@ def patches(read: Read, length: int, start: int = 0) -> list[Patch]:
     """What to change in a fragmented MP4 of bytes [start, length), as ffmpeg writes it. Raises MediaError."""
     try:
         return list(_patches(read, length, start))
-    except (struct.error, IndexError):
-        raise MediaError("the MP4 file is damaged: a box is shorter than what it should hold") from None
+    except (struct.error, LookupError, ArithmeticError, ValueError):
+        raise MediaError("the MP4 file is damaged: its edit lists cannot be read") from None
 
 
 def _patches(read: Read, length: int, start: int) -> Iterator[Patch]:
