@@ -48,8 +48,6 @@ _FLAGS = (
     f"-mindebugrejectionfee={FEE_FLOOR}",
     # Non-final transactions are looked at again each second instead of every ten minutes.
     "-checknonfinalfreq=1000",
-    # A chain whose newest block is old counts as "still downloading", and then no block is announced.
-    "-maxtipage=4000000000",
 )
 
 
