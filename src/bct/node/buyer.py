@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -77,22 +76,24 @@ class TitleBuyer:
         self.on_change: Callable[[], None] = lambda: None
         """Called when a piece has come, or trouble has."""
         self.pieces_bought = 0
+        self.channels: list[Spending] = []
+        """Every payment channel that was opened or resumed for this."""
+        self.seats: dict[Peer, Seat] = {}
         self._purse = purse
         self._titles = titles
         self._creator = creator
         self._lowest = lowest_sequence
         self._on_metadata = on_metadata
         self._termed = asyncio.Event()
-        self._seats: dict[Peer, Seat] = {}
         self._coming: dict[PieceIndex, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- Buyer: what the swarm reports --------------------------------------------------------------------------------
 
     def met(self, peer: Peer) -> None:
-        seat = self._seats.get(peer)
+        seat = self.seats.get(peer)
         if seat is None:
-            seat = self._seats[peer] = Seat(peer, None)
+            seat = self.seats[peer] = Seat(peer, None)
         if seat.session is None and peer.context is not None and self._creator is not None:
             seat.session = PayerSession(
                 peer.context, self._creator, self.swarm.infohash, self._lowest, self._purse.config.fee_rate_cap
@@ -100,13 +101,16 @@ class TitleBuyer:
         self.pump()
 
     def changed(self, peer: Peer) -> None:
+        shown = peer.wire.pieces
+        if shown is not None and shown.full:  # a seller shows the free pieces only
+            self._termed.set()
         self.pump()
 
     def metadata_known(self, metainfo: Metainfo) -> None:
         self._on_metadata(metainfo)
 
     def message(self, peer: Peer, message: Message) -> None:
-        seat = self._seats.get(peer)
+        seat = self.seats.get(peer)
         if seat is None or seat.session is None:
             raise RemoteProtocolError("unexpected-message", "bct_pay was spoken about a torrent that costs nothing")
         happening = seat.session.receive(message, self._purse.now)
@@ -115,12 +119,12 @@ class TitleBuyer:
         self.pump()
 
     def arriving(self, peer: Peer, since: float) -> None:
-        seat = self._seats[peer]
+        seat = self.seats[peer]
         if seat.window:
             seat.window.first_block(peer.hub.clock() - since)
 
     def arrived(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None:
-        seat = self._seats[peer]
+        seat = self.seats[peer]
         self._coming.pop(piece, None)
         if seat.window:
             seat.window.delivered(len(data), since, peer.hub.clock())
@@ -136,13 +140,13 @@ class TitleBuyer:
 
     def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None:
         self._coming.pop(piece, None)
-        seat = self._seats.get(peer)
+        seat = self.seats.get(peer)
         if seat and seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
             log.warning("paid and not delivered", peer=str(peer), piece=piece, why=why)
             self._distrust(seat, why)
 
     def gone(self, peer: Peer) -> None:
-        seat = self._seats.pop(peer, None)
+        seat = self.seats.pop(peer, None)
         for piece in [piece for piece, source in self._coming.items() if source is peer]:
             del self._coming[piece]
         if seat and seat.spending:
@@ -176,12 +180,15 @@ class TitleBuyer:
             self._lowest = terms.sequence
             self._spawn(self._titles.saw_terms(terms))
 
-    async def first_terms(self, seconds: float) -> Terms:
-        """The title's terms as soon as a seeder has offered them. Raises TemporaryError."""
-        with suppress(TimeoutError):
+    async def first_terms(self, seconds: float) -> Terms | None:
+        """The title's terms as soon as a seeder has offered them; None once one gives all of it away.
+
+        Raises TemporaryError.
+        """
+        try:
             await asyncio.wait_for(self._termed.wait(), seconds)
-        if self.terms is None:
-            raise TemporaryError(f"no seeder has offered the title within {seconds:.0f} s")
+        except TimeoutError:
+            raise TemporaryError(f"no seeder has offered the title within {seconds:.0f} s") from None
         return self.terms
 
     def _failed(self, seat: Seat, code: int, text: str) -> None:
@@ -207,6 +214,18 @@ class TitleBuyer:
             self._spawn(self._titles.note_misstep(seat.session.context.seeder_key, why, self._purse.now))
         self.on_change()
 
+    @property
+    def waiting_for(self) -> str:
+        """What keeps pieces from coming, for people to read; empty when nothing does."""
+        seats = [seat for seat in self.seats.values() if seat.peer.wire.is_open]
+        if self.trouble:
+            return str(self.trouble)
+        if not seats and not self.swarm.complete:
+            return "a peer: none is connected"
+        if any(seat.settling for seat in seats):
+            return "the payment channel: it is being opened"
+        return ""
+
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def pump(self) -> None:
@@ -217,11 +236,11 @@ class TitleBuyer:
         missing = [p for p in self.wanted() if p not in store.pieces and p not in self._coming]
         if not missing:
             return
-        sources = [self._source(seat) for seat in self._seats.values() if seat.peer.wire.is_open]
+        sources = [self._source(seat) for seat in self.seats.values() if seat.peer.wire.is_open]
         for assignment in assign(missing, sources, geometry.size):
             if not self._get(assignment):
                 break
-        for seat in list(self._seats.values()):
+        for seat in list(self.seats.values()):
             seat.peer.flush()
         self._open_channels(missing)
 
@@ -247,7 +266,7 @@ class TitleBuyer:
 
     def _get(self, assignment: Assignment[Peer]) -> bool:
         """Pays, if it costs, and asks. False when nothing more can be bought at the moment."""
-        seat = self._seats[assignment.source]
+        seat = self.seats[assignment.source]
         if assignment.price and not self._pay(seat, assignment.piece, assignment.price):
             return False
         geometry = self.swarm.geometry
@@ -296,7 +315,7 @@ class TitleBuyer:
 
     def _open_channels(self, missing: list[PieceIndex]) -> None:
         """One channel at a time: with the first seeder that has what is wanted and is not being paid yet."""
-        seats = list(self._seats.values())
+        seats = list(self.seats.values())
         if any(seat.settling or (seat.spending and seat.session and seat.session.ready) for seat in seats):
             return
         for seat in seats:
@@ -324,6 +343,8 @@ class TitleBuyer:
             seat.settling = False
             self._give_up(error)
             return
+        if seat.spending not in self.channels:
+            self.channels.append(seat.spending)
         if peer.closed:
             self._purse.release(seat.spending)
             return
@@ -340,7 +361,7 @@ class TitleBuyer:
     async def close(self, reason: CloseReason = CloseReason.DONE) -> None:
         """Closes every channel that is in use here and waits until each is settled, 10 s at most."""
         waiting = []
-        for seat in self._seats.values():
+        for seat in self.seats.values():
             if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
                 seat.peer.say(seat.session.close(reason))
                 seat.peer.flush()
@@ -352,7 +373,7 @@ class TitleBuyer:
 
     def tick(self, now: float) -> None:
         """Pieces that do not come are asked of somebody else; whoever kept money is remembered."""
-        for seat in list(self._seats.values()):
+        for seat in list(self.seats.values()):
             for piece, arriving in list(seat.peer.fetching.pieces.items()):
                 if now - max(arriving.since, arriving.touched) > STALL_SECONDS:
                     seat.peer.fetching.give_up(piece)

@@ -40,6 +40,7 @@ class Play:
         self._readers: dict[int, int] = {}
         self._numbers = count()
         self._news = asyncio.Event()
+        self._closed = False
         buyer.wanted = self.wanted
         buyer.on_change = self.changed
 
@@ -109,6 +110,8 @@ class Play:
             trouble: BctError | None = self.buyer.trouble
             if trouble:
                 raise trouble
+            if self._closed:
+                raise TemporaryError("this play was closed: start another one")
             self._news.clear()
             try:
                 await asyncio.wait_for(self._news.wait(), PATIENCE)
@@ -116,7 +119,9 @@ class Play:
                 raise TemporaryError(f"nothing has come for {PATIENCE:.0f} s: no peer sends piece {piece}") from None
 
     async def close(self) -> None:
-        """Settles, and forgets the peers that were needed for this play alone."""
+        """Ends its readers, settles, and forgets the peers that were needed for this play alone."""
+        self._closed = True
+        self._news.set()
         with suppress(TimeoutError):
             await self.buyer.close()
         self.buyer.stop()

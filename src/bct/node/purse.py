@@ -9,8 +9,10 @@ connection at a time.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain as joined
 
 import structlog
 
@@ -44,6 +46,30 @@ RESERVE_PIECES = 32
 FEE_SHARE = 0.25
 FEE_MOST = 200
 """Fees above both a quarter of the capacity and 200 sat are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What the missing pieces of a title cost, in satoshis. fees: of one payment channel, from funding to its dearer
+    end. locked: its capacity; what of it is not spent comes back."""
+
+    price: int
+    pieces: int
+    cost: int
+    fees: int
+    locked: int
+
+
+@dataclass(slots=True)
+class Purchase:
+    """What was bought of one title over one channel."""
+
+    pieces: int = 0
+    satoshi: int = 0
+
+    def add(self, price: int) -> None:
+        self.pieces += 1
+        self.satoshi += price
 
 
 @dataclass(eq=False)
@@ -83,6 +109,9 @@ class Purse:
         self.config = config
         self.spendings: dict[Outpoint, Spending] = {}
         self.newest: Header | None = None
+        self.purchases: defaultdict[Outpoint, defaultdict[Infohash, Purchase]] = defaultdict(_purchases)
+        """Everything that was ever bought, by channel and title."""
+        self._known: list[tuple[Outpoint, int]] = []  # what the keys of every channel derive from
         self._chain = chain
         self._store = store
         self._ledger = ledger
@@ -96,23 +125,29 @@ class Purse:
 
     async def load(self, found: Mapping[Outpoint, list[Record]]) -> None:
         """Every channel as it stood. found: the ledger's records by channel, oldest first."""
+        for record in joined.from_iterable(found.values()):
+            if isinstance(record, Bought):
+                self.purchases[record.outpoint][record.infohash].add(record.price)
         for saved in await self._store.payers():
-            if saved.state not in FINAL_STATES:
+            if saved.state in FINAL_STATES:
+                self._known.append((saved.anchor, saved.params.outpoint.index))
+            else:
                 self._add(saved, found.get(saved.params.outpoint, ()))
 
     def _add(self, saved: SavedPayer, found: Iterable[Record]) -> Spending:
         payer, pieces = restore(saved, found)
         spending = Spending(saved, payer, pieces)
         self.spendings[spending.outpoint] = spending
+        self._known.append((saved.anchor, saved.params.outpoint.index))
         if not self._wallet.locked:
-            self._wallet.watch(paths.channel_change(saved.anchor, saved.params.outpoint.index))
-            self._wallet.watch(paths.channel_refund(saved.anchor, saved.params.outpoint.index))
+            self._wallet.watch(paths.channel_change(*self._known[-1]))
+            self._wallet.watch(paths.channel_refund(*self._known[-1]))
         return spending
 
     def addresses(self) -> list[paths.Path]:
-        """Where change and refund of our channels come in."""
-        of = [(s.saved.anchor, s.outpoint.index) for s in self.spendings.values()]
-        return [path(*one) for one in of for path in (paths.channel_change, paths.channel_refund)]
+        """Where change and refund of our channels come in, those that are long over included: the coins may be there
+        still."""
+        return [path(*one) for one in self._known for path in (paths.channel_change, paths.channel_refund)]
 
     # -- opening and resuming -----------------------------------------------------------------------------------------
 
@@ -149,12 +184,11 @@ class Purse:
         tip = await self._chain.tip()
         check_clock(self._clock(), tip, self._chain.network)
         rate = max(offer.fee_rate, self.config.fee_rate)
-        outputs = len(terms.payees.hashes) + 2
-        end_fee = max(fee_at(rate, outputs), -(-REFUND_SIZE * rate // 1000))
+        end_fee = self._end_fee(rate, offered)
         left = budget.left()
         if left is not None:
             remaining = min(remaining, left - end_fee - self._wallet.funding_fee(LOCK_SIZE, rate))
-        capacity = Satoshi(max(remaining + fee_at(rate, outputs), offer.capacity_min))
+        capacity = self._capacity(rate, offered, remaining)
         expiry = expiry_for(now_of(self._clock(), tip), 0, self.config.lifetime)
         funded = await self._wallet.fund(
             capacity, LOCK_SIZE, rate, lambda anchor, vout: self._lock(anchor, vout, offer.payee, expiry).script()
@@ -183,6 +217,26 @@ class Purse:
         )
         return message, spending
 
+    def quote(self, offered: Offered, missing: Iterable[PieceIndex]) -> Quote:
+        """What the missing pieces would cost from this seeder, over one new channel paid from one coin."""
+        terms, rate = offered.terms, max(offered.offer.fee_rate, self.config.fee_rate)
+        paid = [piece for piece in missing if not terms.is_free(piece)]
+        cost = terms.remaining(paid)
+        if not cost:
+            return Quote(terms.price, 0, 0, 0, 0)
+        fees = self._wallet.funding_fee(LOCK_SIZE, rate) + self._end_fee(rate, offered)
+        return Quote(terms.price, len(paid), cost, fees, self._capacity(rate, offered, cost))
+
+    @staticmethod
+    def _end_fee(rate: int, offered: Offered) -> int:
+        """Of a settlement or a refund, whichever is dearer."""
+        return max(fee_at(rate, len(offered.terms.payees.hashes) + 2), -(-REFUND_SIZE * rate // 1000))
+
+    @staticmethod
+    def _capacity(rate: int, offered: Offered, remaining: int) -> Satoshi:
+        settlement = fee_at(rate, len(offered.terms.payees.hashes) + 2)
+        return Satoshi(max(remaining + settlement, offered.offer.capacity_min))
+
     def _lock(self, anchor: Outpoint, vout: int, payee: bytes, expiry: int) -> Lock:
         return Lock(self._wallet.key(paths.channel_payer(anchor, vout)).public, payee, expiry)
 
@@ -207,6 +261,7 @@ class Purse:
 
     def bought(self, spending: Spending, line: int, infohash: Infohash, piece: PieceIndex, price: int) -> None:
         spending.pieces.add((infohash, piece))
+        self.purchases[spending.outpoint][infohash].add(price)
         self._ledger.append(records.encode(Bought(spending.outpoint, line, infohash, piece, price)))
 
     async def lined(self, spending: Spending, line: int) -> None:
@@ -216,7 +271,13 @@ class Purse:
 
     async def ready(self, spending: Spending) -> None:
         """The seeder has taken the channel."""
-        await self._store.move_payer(spending.outpoint, State.OPEN)
+        await self._move(spending, State.OPEN)
+
+    async def _move(self, spending: Spending, state: State, closing: bytes = b"") -> None:
+        """Saves the new state. closing: the transaction that ends the channel, once there is one."""
+        saved = spending.saved
+        spending.saved = replace(saved, state=state, closing=closing or saved.closing)
+        await self._store.move_payer(spending.outpoint, state, closing)
 
     def release(self, spending: Spending) -> None:
         """No connection uses it any more; it can be resumed."""
@@ -248,7 +309,7 @@ class Purse:
         spending.payer.on(event)
         if spending.payer.state is before:
             return
-        await self._store.move_payer(spending.outpoint, spending.payer.state, tx.serialize() if tx else b"")
+        await self._move(spending, spending.payer.state, tx.serialize() if tx else b"")
         txid = txid_hex(tx.txid) if tx else ""
         log.info("spending channel", channel=str(spending.outpoint), what=event.value, txid=txid)
         if tx:
@@ -256,7 +317,9 @@ class Purse:
             spending.over.set()
 
     async def refund_due(self, median_time: int) -> None:
-        """Sends the refund of each channel whose expiry has passed unsettled."""
+        """Sends the refund of each channel whose expiry has passed unsettled. A locked wallet cannot: it waits."""
+        if self._wallet.locked:
+            return
         for spending in list(self.spendings.values()):
             payer = spending.payer
             if can(Role.PAYER, payer.state, Event.EXPIRED) and may_refund(payer.params.lock.expiry, median_time):
@@ -271,7 +334,7 @@ class Purse:
         if not may_refund(tx.locktime, median_time):
             return  # the lock time had to be stepped up a little: the next block will do
         payer.on(Event.EXPIRED)
-        await self._store.move_payer(spending.outpoint, State.REFUNDING, tx.serialize())
+        await self._move(spending, State.REFUNDING, tx.serialize())
         answers = await self._chain.broadcast([spending.saved.funding, tx.serialize()])
         log.info("refund", channel=str(spending.outpoint), outcome=answers[-1].outcome.value)
         if answers[-1].outcome in GOOD:
@@ -288,6 +351,10 @@ class Purse:
     async def settled(self, spending: Spending) -> None:
         """Waits until the channel's end was seen."""
         await spending.over.wait()
+
+
+def _purchases() -> defaultdict[Infohash, Purchase]:
+    return defaultdict(Purchase)
 
 
 def restore(saved: SavedPayer, found: Iterable[Record]) -> tuple[Payer, set[tuple[Infohash, PieceIndex]]]:

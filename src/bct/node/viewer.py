@@ -48,8 +48,7 @@ class Viewer:
         """Every play is settled."""
         if self._ticker:
             self._ticker.cancel()
-        for play in list(self.plays.values()):
-            await self.close(play)
+        await asyncio.gather(*(self.close(play) for play in list(self.plays.values())))
 
     # -- from a link to a play ----------------------------------------------------------------------------------------
 
