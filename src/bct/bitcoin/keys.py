@@ -17,7 +17,6 @@ from coincurve.context import GLOBAL_CONTEXT
 from bct.units import PubKeyHash
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-_HALF = ORDER // 2
 _SIGNATURE = "secp256k1_ecdsa_signature *"
 
 
@@ -132,7 +131,3 @@ def _der_integer(number: bytes) -> bytes:
     if digits[0] & 0x80:
         digits = b"\0" + digits
     return bytes((2, len(digits))) + digits
-
-
-def is_low_s(signature: bytes) -> bool:
-    return int.from_bytes(signature[32:]) <= _HALF

@@ -24,7 +24,7 @@ def p2pkh_hash(script: bytes) -> PubKeyHash | None:
 
 
 def push(data: bytes) -> bytes:
-    """The minimal push of up to 65,535 bytes."""
+    """The shortest push of 2 to 65,535 bytes, or of none; some single bytes have opcodes of their own."""
     size = len(data)
     if size < 0x4C:
         return bytes((size,)) + data
