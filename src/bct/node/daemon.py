@@ -15,9 +15,12 @@ import structlog
 
 from bct.bitcoin.chain import Chain
 from bct.bitcoin.keys import PrivateKey
-from bct.channel.store import ChannelStore
+from bct.bitcoin.tx import Tx
+from bct.channel.state import Role, State
+from bct.channel.store import ChannelStore, SavedPayer
+from bct.channel.timing import may_refund
 from bct.config import Config
-from bct.errors import BctError, ConfigError, TemporaryError
+from bct.errors import BctError, ConfigError, TemporaryError, WalletLockedError
 from bct.node.hub import Hub
 from bct.node.library import Library, Publication
 from bct.node.play import Play
@@ -39,13 +42,14 @@ from bct.title.store import SavedTitle, TitleStore
 from bct.torrent.metainfo import Metainfo
 from bct.torrent.store import PieceStores
 from bct.torrent.transport import Transport
-from bct.units import Outpoint, PubKeyHash
+from bct.units import Infohash, Outpoint, PubKeyHash, Txid
 from bct.wallet import paths
 from bct.wallet.keyring import Keyring
 
 log = structlog.get_logger()
 
 OFFER_SECONDS = 10.0
+_UNSETTLED = {State.OPENING, State.OPEN, State.CLOSING}
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,28 @@ class Parts:
     payout: PubKeyHash
     random: Callable[[int], bytes]
     close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A channel that was open when the node stopped. paid: satoshis. txid: of its settlement or refund; None when the
+    chain has not seen one yet."""
+
+    role: Role
+    outpoint: Outpoint
+    paid: int
+    txid: Txid | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was bought of one title over one payment channel."""
+
+    infohash: Infohash
+    name: str
+    pieces: int
+    satoshi: int
+    channel: SavedPayer
 
 
 class Node:
@@ -110,8 +136,13 @@ class Node:
     def _opened_size(self, record: Opened) -> int:
         return self.library.piece_size(record.infohash, record.piece)
 
-    async def stop(self) -> None:
-        """Settles everything that can be settled now; what cannot is saved and goes on at the next start."""
+    async def stop(self) -> list[Ended]:
+        """Settles everything that can be settled now; what cannot is saved and goes on at the next start.
+
+        Says what became of every channel that was open.
+        """
+        earning = [e for e in self.till.earnings.values() if e.state in _UNSETTLED]
+        spending = [s for s in self.purse.spendings.values() if s.payer.state in _UNSETTLED]
         for step in (self.viewer.stop, self.till.stop, self.purse.stop, self.hub.stop, self.watchman.stop):
             try:
                 await step()
@@ -122,6 +153,10 @@ class Node:
                 swarm.store.close()
         await self._parts.close()
         log.info("node down")
+        return [
+            *(_ended(Role.PAYEE, e.outpoint, e.state, e.account.payee.paid, e.settlement) for e in earning),
+            *(_ended(Role.PAYER, s.outpoint, s.payer.state, s.payer.paid, s.saved.closing) for s in spending),
+        ]
 
     # -- titles -------------------------------------------------------------------------------------------------------
 
@@ -163,8 +198,40 @@ class Node:
         """Settles a channel we earn on, now. Raises ConfigError for one that is not known."""
         earning = self.till.earnings.get(outpoint)
         if earning is None:
-            raise ConfigError(f"no payment channel {outpoint} is earned on here: bct channels lists them")
+            raise ConfigError(f"no payment channel {outpoint} is earned on here: bct channels list shows them")
         await self.till.settle(earning, "asked")
+
+    async def refund_channel(self, outpoint: Outpoint) -> None:
+        """Takes back a channel we spend on whose expiry has passed. Raises ConfigError, TemporaryError when it is too
+        early, and ChainError."""
+        spending = self.purse.spendings.get(outpoint)
+        if spending is None:
+            raise ConfigError(f"no payment channel {outpoint} is spent on here: bct channels list shows them")
+        if self.wallet.locked:
+            raise WalletLockedError("the wallet is locked: a refund needs its passphrase")
+        median_time = (await self.chain.tip()).median_time
+        expiry = spending.payer.params.lock.expiry
+        if not may_refund(expiry, median_time):
+            raise TemporaryError(
+                f"the chain takes the refund of {outpoint} only {expiry - median_time + 1} s from now, by its own clock: "
+                "it is sent by itself then"
+            )
+        await self.purse.refund_due(median_time)
+
+    # -- what was ------------------------------------------------------------------------------------------------------
+
+    async def purchases(self) -> list[Receipt]:
+        """Everything that was ever bought here, oldest channel first."""
+        names = {saved.infohash: saved.name for saved in await self._parts.titles.titles()}
+        return [
+            Receipt(infohash, names.get(infohash, ""), bought.pieces, bought.satoshi, saved)
+            for saved in await self._parts.channels.payers()
+            for infohash, bought in self.purse.purchases[saved.params.outpoint].items()
+        ]
+
+
+def _ended(role: Role, outpoint: Outpoint, state: State, paid: int, closing: bytes) -> Ended:
+    return Ended(role, outpoint, paid, Tx.parse(closing).txid if closing and state not in _UNSETTLED else None)
 
 
 def _unix() -> int:

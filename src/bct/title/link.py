@@ -122,7 +122,7 @@ def _magnet(query: str) -> TorrentLink:
         infohash=_infohash(values.get("xt", [])),
         creator=_only_key(values.get("x.bct", [])),
         name=name,
-        peers=tuple(map(_peer, _few("x.pe", values))),
+        peers=tuple(map(parse_peer, _few("x.pe", values))),
         trackers=tuple(map(_tracker, _few("tr", values))),
     )
 
@@ -155,7 +155,8 @@ def _few(name: str, values: dict[str, list[str]]) -> list[str]:
     return found
 
 
-def _peer(text: str) -> Peer:
+def parse_peer(text: str) -> Peer:
+    """``host:port`` as it stands in a link. Raises ConfigError."""
     host, _, port = text.rpartition(":")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise _bad(f"{text[:80]!r} is no peer: that is host:port, the port 1 to 65535")
