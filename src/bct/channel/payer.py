@@ -130,6 +130,20 @@ class Payer:
         self.totals = newest
         self.reserved = tuple(max(a, b) for a, b in zip(newest, self.reserved, strict=True))
 
+    def missed(self, theirs: Totals, key: PrivateKey) -> list[Payment]:
+        """What we signed and the payee, who stands at `theirs`, never got: signed once more, one line at a time.
+
+        Nothing above our totals is signed. Without it the payee would refuse every later payment: a signature covers
+        all lines.
+        """
+        at, payments = theirs, []
+        for line, (mine, their) in enumerate(zip(self.totals, theirs, strict=False)):
+            if mine > their:
+                at = (*at[:line], mine, *at[line + 1 :])
+                digest = self._commitments.digest((*at, *(0,) * (len(self.lines) - len(at))))
+                payments.append(Payment(line, mine, key.sign(digest)))
+        return payments
+
     def settlement(self, payee_signature: bytes, key: PrivateKey) -> Tx:
         """The settlement as CHANNEL_CLOSED lets us rebuild it. Raises RemoteProtocolError('bad-close')."""
         digest = self._commitments.digest(self.totals)

@@ -19,8 +19,8 @@ from bct.node.peer import Peer
 from bct.node.purse import Purse, Spending
 from bct.node.swarm import Swarm
 from bct.pay.budget import Budget
-from bct.pay.messages import CloseReason, Fault, Message
-from bct.pay.payer_session import Closed, Failed, Happening, Offered, PayerSession, Ready, Refused
+from bct.pay.messages import CloseReason, Message, PiecePayment
+from bct.pay.payer_session import Closed, Failed, Happening, LineNeeded, Offered, PayerSession, Ready, Refused
 from bct.pay.schedule import Assignment, Source, assign
 from bct.pay.window import Window
 from bct.title.store import TitleStore
@@ -31,6 +31,12 @@ from bct.units import PieceIndex
 log = structlog.get_logger()
 
 STALL_SECONDS = 10.0
+ANSWER_SECONDS = 20.0
+"""How long a seeder may take to answer OPEN, RESUME, ADD_LINE or CLOSE."""
+MISSES = 3
+"""Pieces a peer may announce and not send before it is asked no more."""
+MISSTEPS = 3
+"""How often a seeder may have kept our money before no payment channel is opened with it again."""
 PLAIN_WINDOW = 8
 """Pieces asked ahead of a peer that costs nothing."""
 
@@ -43,10 +49,18 @@ class Seat:
         self.session = session
         self.spending: Spending | None = None
         self.window: Window | None = None
-        self.settling = False
-        """The payment channel is being opened, resumed or closed."""
+        self.settling_since: float | None = None
+        """Since when its payment channel is being opened, resumed, enlarged or closed, in steady seconds."""
+        self.misses = 0
         self.useless = False
-        """It failed us: nothing more is paid to it on this connection."""
+        """It failed us: nothing more is asked of it, or paid to it, on this connection."""
+
+    @property
+    def settling(self) -> bool:
+        return self.settling_since is not None
+
+    def wait(self) -> None:
+        self.settling_since = self.peer.hub.clock()
 
 
 class TitleBuyer:
@@ -87,6 +101,7 @@ class TitleBuyer:
         self._termed = asyncio.Event()
         self._coming: dict[PieceIndex, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     # -- Buyer: what the swarm reports --------------------------------------------------------------------------------
 
@@ -144,6 +159,9 @@ class TitleBuyer:
         if seat and seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
             log.warning("paid and not delivered", peer=str(peer), piece=piece, why=why)
             self._distrust(seat, why)
+        elif seat:
+            seat.misses += 1
+            seat.useless = seat.useless or seat.misses >= MISSES
 
     def gone(self, peer: Peer) -> None:
         seat = self.seats.pop(peer, None)
@@ -160,18 +178,26 @@ class TitleBuyer:
         match happening:
             case Offered(_, terms):
                 self._learn(terms)
-            case Ready():
-                seat.settling = False
-                if seat.spending:
-                    self._spawn(self._purse.ready(seat.spending))
+            case Ready(opened, missed):
+                seat.settling_since = None
+                self._agreed(seat, opened, missed)
+            case LineNeeded(missed):
+                self._agreed(seat, (), missed)
+                self._spawn(self._add_line(seat))
             case Refused(reason):
                 self._distrust(seat, reason)
-            case Failed(code, text):
-                self._failed(seat, code, text)
-            case Closed(txid, commitment):
-                if seat.spending:
-                    self._spawn(self._purse.closed(seat.spending, txid, commitment))
-                    seat.spending = None
+            case Failed(code, text, again):
+                self._failed(seat, code, text, again)
+            case Closed(txid, commitment, again):
+                self._closed(seat, txid, commitment, again)
+
+    def _agreed(self, seat: Seat, opened: Iterable[PieceIndex], missed: Iterable[PiecePayment]) -> None:
+        """The seeder takes the channel. opened: pieces that it counts as bought, whatever our log knows of them."""
+        for payment in missed:
+            seat.peer.say(payment)
+        if seat.spending:
+            seat.spending.pieces.update((self.swarm.infohash, piece) for piece in opened)
+            self._spawn(self._purse.ready(seat.spending))
 
     def _learn(self, terms: Terms) -> None:
         if self.terms is None or terms.sequence > self.terms.sequence:
@@ -191,20 +217,29 @@ class TitleBuyer:
             raise TemporaryError(f"no seeder has offered the title within {seconds:.0f} s") from None
         return self.terms
 
-    def _failed(self, seat: Seat, code: int, text: str) -> None:
+    def _failed(self, seat: Seat, code: int, text: str, again: bool) -> None:
         log.info("seeder declined", peer=str(seat.peer), code=code, text=text[:200])
-        seat.settling = False
-        if code == Fault.BAD_LINE and seat.session and seat.spending:
-            self._spawn(self._add_line(seat))
-            return
-        if seat.spending:
-            self._purse.release(seat.spending)
-            if code:
-                self._spawn(self._purse.declined(seat.spending))
-            seat.spending = None
-        if code in (Fault.UNKNOWN_CHANNEL, 0):
-            return  # another channel may be opened
-        self._distrust(seat, text)
+        spending = self._let_go(seat)
+        if spending:
+            self._spawn(self._purse.declined(spending))
+        seat.useless = seat.useless or not again
+        self.on_change()
+
+    def _closed(self, seat: Seat, txid: bytes, commitment: bytes, again: bool) -> None:
+        spending = self._let_go(seat)
+        if spending:
+            self._spawn(self._purse.closed(spending, txid, commitment))
+        if not again:
+            self._distrust(seat, "closed")
+        elif seat.session and not self._closing:
+            seat.peer.say(seat.session.ask_anew())
+
+    def _let_go(self, seat: Seat) -> Spending | None:
+        """The seat has no payment channel any more; the one it had."""
+        spending, seat.spending, seat.settling_since = seat.spending, None, None
+        if spending:
+            self._purse.release(spending)
+        return spending
 
     def _distrust(self, seat: Seat, why: str) -> None:
         seat.useless = True
@@ -231,7 +266,7 @@ class TitleBuyer:
     def pump(self) -> None:
         """Asks for what is wanted, as far as windows, channels and the budget allow."""
         geometry, store = self.swarm.geometry, self.swarm.store
-        if geometry is None or store is None or self.trouble:
+        if geometry is None or store is None or self.trouble or self._closing:
             return
         missing = [p for p in self.wanted() if p not in store.pieces and p not in self._coming]
         if not missing:
@@ -241,6 +276,7 @@ class TitleBuyer:
             if not self._get(assignment):
                 break
         for seat in list(self.seats.values()):
+            self._end_worn(seat)
             seat.peer.flush()
         self._open_channels(missing)
 
@@ -255,14 +291,16 @@ class TitleBuyer:
     def _price(self, seat: Seat, piece: PieceIndex) -> int | None:
         """What this peer asks for the piece now; None where it cannot be had from it now."""
         peer, session = seat.peer, seat.session
+        if seat.useless:
+            return None
         if peer.wire.pieces is not None and piece in peer.wire.pieces:
             return 0 if peer.wire.may_request(piece) else None
-        if session is None or seat.useless or not peer.has(piece) or not session.ready or session.offered is None:
+        if session is None or seat.settling or not peer.has(piece) or not session.ready or session.offered is None:
             return None
         if seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
             return 0  # paid for on an earlier connection, and never received
         price = session.offered.terms.price_of(piece)
-        return price if session.affords(price) else None
+        return price if session.affords(price, self._purse.now) else None
 
     def _get(self, assignment: Assignment[Peer]) -> bool:
         """Pays, if it costs, and asks. False when nothing more can be bought at the moment."""
@@ -285,23 +323,23 @@ class TitleBuyer:
         try:
             self.budget.spend(price)
             payment = session.pay(price, self._purse.now)
-        except FundsError as error:
+            self._purse.bought(spending, session.line, self.swarm.infohash, piece, price)
+        except (FundsError, StoreError) as error:
             self._give_up(error)
             return False
-        self._purse.bought(spending, session.line, self.swarm.infohash, piece, price)
         self.pieces_bought += 1
         seat.peer.say(payment)
         return True
 
     def _reserve(self, seat: Seat, price: int) -> None:
-        """Raises the saved mark, then goes on."""
-        if seat.settling or seat.spending is None or seat.session is None:
+        """Raises the saved mark, then goes on. Nothing is paid over the channel until it is on disk."""
+        if seat.spending is None or seat.session is None:
             return
-        seat.settling = True
+        seat.wait()
 
         async def reserve(spending: Spending, line: int) -> None:
             await self._purse.reserve(spending, line, price)
-            seat.settling = False
+            seat.settling_since = None
             self.pump()
 
         self._spawn(reserve(seat.spending, seat.session.line))
@@ -313,18 +351,28 @@ class TitleBuyer:
 
     # -- payment channels ---------------------------------------------------------------------------------------------
 
+    def _end_worn(self, seat: Seat) -> None:
+        """A channel without room, or time, for one more piece makes way for another, once what it paid for is here."""
+        session = seat.session
+        if session is None or session.offered is None or not session.ready or seat.spending is None:
+            return
+        busy = seat.settling or seat.useless or seat.peer.fetching.pieces
+        if not busy and not session.lasts(session.offered.terms.price, self._purse.now):
+            seat.wait()
+            seat.peer.say(session.close(CloseReason.CAPACITY))
+
     def _open_channels(self, missing: list[PieceIndex]) -> None:
         """One channel at a time: with the first seeder that has what is wanted and is not being paid yet."""
-        seats = list(self.seats.values())
+        seats = [seat for seat in self.seats.values() if not seat.useless]
         if any(seat.settling or (seat.spending and seat.session and seat.session.ready) for seat in seats):
             return
         for seat in seats:
             session = seat.session
-            if session is None or session.offered is None or seat.useless or seat.spending:
+            if session is None or session.offered is None or seat.spending:
                 continue
             terms = session.offered.terms
             if any(terms.price_of(piece) and seat.peer.has(piece) for piece in missing):
-                seat.settling = True
+                seat.wait()
                 self._spawn(self._engage(seat, session, session.offered))
                 return
 
@@ -335,31 +383,43 @@ class TitleBuyer:
             return
         seat.window = Window(offered.terms.price, geometry.piece_length)
         missing = [PieceIndex(i) for i in range(geometry.count) if i not in self.swarm.store.pieces]
+        if await self._titles.missteps(session.context.seeder_key) >= MISSTEPS:
+            self._pass_over(seat, TemporaryError("the only seeder that answers has kept money before"))
+            return
         try:
             message, seat.spending = await self._purse.engage(
                 session, offered, peer.connection.remote, offered.terms.remaining(missing), self.budget
             )
         except FundsError as error:
-            seat.settling = False
-            self._give_up(error)
+            self._pass_over(seat, error)
             return
         if seat.spending not in self.channels:
             self.channels.append(seat.spending)
         if peer.closed:
             self._purse.release(seat.spending)
             return
+        seat.wait()
         peer.say(message)
         peer.flush()
+
+    def _pass_over(self, seat: Seat, why: BctError) -> None:
+        """No channel with this seeder: its fees are too high, or our purse is too small. Another one may do."""
+        seat.settling_since, seat.useless = None, True
+        if any(other.session and other.session.offered and not other.useless for other in self.seats.values()):
+            self.pump()
+        else:
+            self._give_up(why)
 
     async def _add_line(self, seat: Seat) -> None:
         if seat.session and seat.spending:
             await self._purse.lined(seat.spending, seat.session.line)
-            seat.settling = True
+            seat.wait()
             seat.peer.say(seat.session.add_line())
             seat.peer.flush()
 
     async def close(self, reason: CloseReason = CloseReason.DONE) -> None:
         """Closes every channel that is in use here and waits until each is settled, 10 s at most."""
+        self._closing = True
         waiting = []
         for seat in self.seats.values():
             if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
@@ -378,6 +438,9 @@ class TitleBuyer:
                 if now - max(arriving.since, arriving.touched) > STALL_SECONDS:
                     seat.peer.fetching.give_up(piece)
                     self.failed(seat.peer, piece, "stalled")
+            if seat.spending and seat.settling_since is not None and now - seat.settling_since > ANSWER_SECONDS:
+                self._let_go(seat)
+                self._distrust(seat, "silent")
         self.pump()
 
     def stop(self) -> None:

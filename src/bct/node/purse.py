@@ -33,6 +33,7 @@ from bct.pay import records
 from bct.pay.budget import Budget
 from bct.pay.ledger import Ledger
 from bct.pay.messages import Message
+from bct.pay.offers import least_capacity
 from bct.pay.payer_session import Offered, PayerSession
 from bct.pay.records import Bought, Lined, Record, Reserved
 from bct.units import Infohash, Outpoint, PieceIndex, PubKeyHash, Satoshi, txid_hex
@@ -234,8 +235,9 @@ class Purse:
 
     @staticmethod
     def _capacity(rate: int, offered: Offered, remaining: int) -> Satoshi:
-        settlement = fee_at(rate, len(offered.terms.payees.hashes) + 2)
-        return Satoshi(max(remaining + settlement, offered.offer.capacity_min))
+        terms, creators = offered.terms, len(offered.terms.payees.hashes)
+        least = least_capacity(rate, terms.price, creators)
+        return Satoshi(max(remaining + fee_at(rate, creators + 2), offered.offer.capacity_min, least))
 
     def _lock(self, anchor: Outpoint, vout: int, payee: bytes, expiry: int) -> Lock:
         return Lock(self._wallet.key(paths.channel_payer(anchor, vout)).public, payee, expiry)
@@ -271,7 +273,7 @@ class Purse:
 
     async def ready(self, spending: Spending) -> None:
         """The seeder has taken the channel."""
-        await self._move(spending, State.OPEN)
+        await self._move(spending, spending.payer.state)
 
     async def _move(self, spending: Spending, state: State, closing: bytes = b"") -> None:
         """Saves the new state. closing: the transaction that ends the channel, once there is one."""
@@ -364,7 +366,7 @@ def restore(saved: SavedPayer, found: Iterable[Record]) -> tuple[Payer, set[tupl
     pieces: set[tuple[Infohash, PieceIndex]] = set()
     for record in found:
         match record:
-            case Lined(_, _, payees):
+            case Lined(_, line, payees) if line == len(lines):  # else written again, for a seeder that had lost it
                 lines.append(payees)
                 totals.append(0)
             case Bought(_, line, infohash, piece, price):

@@ -80,8 +80,10 @@ def make_offer(
     return replace(offer, signature=identity.sign(context.digest(offer)))
 
 
-def check_offer(offer: Offer, context: Context, fee_rate_cap: int) -> None:
+def check_offer(offer: Offer, terms: Terms, context: Context, fee_rate_cap: int) -> None:
     """The payer's view of an offer: signed by the key of the handshake, and nothing unreasonable in it.
+
+    The least capacity is held to what it is for: a seeder that wants more locked wants the viewer's wallet empty.
 
     Raises RemoteProtocolError('bad-offer').
     """
@@ -95,5 +97,6 @@ def check_offer(offer: Offer, context: Context, fee_rate_cap: int) -> None:
         raise RemoteProtocolError("bad-offer", f"{offer.max_outputs} outputs, 3 to {MAX_OUTPUTS} are taken")
     if not IDLE_MIN <= offer.idle <= IDLE_MAX:
         raise RemoteProtocolError("bad-offer", f"settles after {offer.idle} s idle, {IDLE_MIN} to {IDLE_MAX} are taken")
-    if offer.capacity_min > offer.capacity_max:
-        raise RemoteProtocolError("bad-offer", "the least capacity is above the greatest")
+    most = least_capacity(offer.fee_rate, terms.price, len(terms.payees.hashes))
+    if offer.capacity_min > min(most, offer.capacity_max):
+        raise RemoteProtocolError("bad-offer", f"at least {offer.capacity_min} sat to be locked, {most} sat would do")

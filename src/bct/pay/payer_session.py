@@ -9,10 +9,12 @@ trusts a total, an expiry or a key that the seeder says: they come from our own 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from bct.bitcoin.keys import PrivateKey, verify
 from bct.channel.payer import Payer
-from bct.channel.state import Event, State
+from bct.channel.state import Event, Role, State, can
+from bct.channel.timing import accepts_payments
 from bct.errors import Action, FundsError, LocalProtocolError, RemoteProtocolError
 from bct.pay import offers
 from bct.pay.messages import (
@@ -29,6 +31,7 @@ from bct.pay.messages import (
     LineAdded,
     Message,
     Offer,
+    OfferRequest,
     PaymentAck,
     PaymentRefused,
     PiecePayment,
@@ -51,9 +54,18 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The channel can be paid over. opened: pieces the seeder has counted as opened (after RESUME)."""
+    """The channel can be paid over. After RESUME, opened: pieces of this title that the seeder has been paid for;
+    missed: payments it never got, to be sent before anything else."""
 
     opened: tuple[PieceIndex, ...] = ()
+    missed: tuple[PiecePayment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LineNeeded:
+    """The channel is resumed, but has no line for this title's creators yet: `PayerSession.add_line`."""
+
+    missed: tuple[PiecePayment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +77,43 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The seeder cannot or will not go on with the channel. text: a stranger's words."""
+    """The seeder cannot or will not go on with the channel. text: a stranger's words. again: for a reason that we can
+    check, so that another channel may be opened with it."""
 
     code: int
     text: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The seeder settled. commitment: its signature at our newest totals (see `Payer.settlement`)."""
+    """The seeder says that it settled. commitment: its signature at our newest totals (see `Payer.settlement`). again:
+    as in `Failed`."""
 
     txid: bytes
     commitment: bytes
+    again: bool
 
 
-Happening = Offered | Ready | Refused | Failed | Closed
+Happening = Offered | Ready | LineNeeded | Refused | Failed | Closed
+
+
+class Stage(Enum):
+    """Where this session's payment channel stands in the conversation."""
+
+    NONE = "none"
+    OPENING = "opening"  # OPEN is said: READY is awaited
+    RESUMING = "resuming"  # RESUME is said: RESUMED is awaited
+    ADDING = "adding"  # ADD_LINE is said, or due: LINE_ADDED is awaited
+    READY = "ready"
+    CLOSING = "closing"  # CLOSE is said, by either side: CLOSED is awaited
+
+
+_Answer = ChannelReady | Resumed | LineAdded | PaymentRefused | ChannelClose | ChannelClosed | ChannelError
 
 
 class PayerSession:
-    """One connection, one torrent, at most one payment channel."""
+    """One connection, one torrent, at most one payment channel at a time."""
 
     def __init__(
         self, context: Context, creator: bytes, infohash: Infohash, lowest_sequence: int, fee_rate_cap: int
@@ -94,14 +124,19 @@ class PayerSession:
         self.payer: Payer | None = None
         self.key: PrivateKey | None = None
         self.line = 0
-        self.ready = False
+        self.stage = Stage.NONE
         self._creator = creator
         self._infohash = infohash
         self._lowest = lowest_sequence
         self._fee_rate_cap = fee_rate_cap
         self._cap = 0
         self._handle = 0
-        self._resuming = False
+        self._again = False
+
+    @property
+    def ready(self) -> bool:
+        """The channel can be paid over."""
+        return self.stage is Stage.READY
 
     # -- what the seeder says -----------------------------------------------------------------------------------------
 
@@ -110,36 +145,39 @@ class PayerSession:
         match message:
             case Offer():
                 return self._offer(message, now)
-            case ChannelReady(handle, cap):
-                return self._ready(handle, cap)
-            case Resumed():
-                return self._resumed(message)
-            case LineAdded(handle, line):
-                return self._line_added(handle, line)
-            case PaymentRefused(handle, reason, _, _):
-                known = reason in Refusal.__members__.values()
-                return (
-                    Refused(Refusal(reason).name.lower() if known else f"reason {reason}") if self._is(handle) else None
-                )
             case PaymentAck():
                 return None
-            case ChannelClose(handle):
-                return self._close_asked(message) if self._is(handle) else None
-            case ChannelClosed(handle, txid, commitment):
-                return Closed(txid, commitment) if self._is(handle) else None
-            case ChannelError(handle, code, _, text):
-                if not self._is(handle):
-                    return None
-                self.ready = False
-                return Failed(code, text.decode(errors="replace"))
+            case _ if isinstance(message, _Answer):
+                payer = self.payer
+                return self._answer(payer, message, now) if payer and message.handle == self._handle else None
         raise RemoteProtocolError("unexpected-message", f"a viewer is never sent {type(message).__name__}")
 
-    def _is(self, handle: int) -> bool:
-        return self.payer is not None and handle == self._handle
+    def _answer(self, payer: Payer, message: _Answer, now: int) -> Happening | None:
+        """What the seeder says about our channel."""
+        match message:
+            case ChannelReady(_, cap):
+                return self._ready(payer, cap)
+            case Resumed():
+                return self._resumed(payer, message)
+            case LineAdded(_, line):
+                return self._line_added(line)
+            case PaymentRefused(_, reason, _, _):
+                return Refused(Refusal(reason).name.lower() if reason in Refusal else f"reason {reason}")
+            case ChannelClose():
+                self._close_said(payer, message, now)
+                return None
+            case ChannelClosed(_, txid, commitment):
+                again = self._again
+                self._end()
+                return Closed(txid, commitment, again)
+            case ChannelError(_, code, _, text):
+                unknown = self.stage is Stage.RESUMING and code == Fault.UNKNOWN_CHANNEL
+                self._end()
+                return Failed(code, text.decode(errors="replace"), unknown)
 
     def _offer(self, offer: Offer, now: int) -> Happening:
-        offers.check_offer(offer, self.context, self._fee_rate_cap)
         terms = title_terms.decode(offer.terms)
+        offers.check_offer(offer, terms, self.context, self._fee_rate_cap)
         title_terms.check(
             terms,
             creator=self._creator,
@@ -154,48 +192,73 @@ class PayerSession:
         self.offered = Offered(offer, terms)
         return self.offered
 
-    def _ready(self, handle: int, cap: int) -> Happening | None:
-        if not self._is(handle) or self._resuming or self.payer is None:
-            raise RemoteProtocolError("unexpected-ready", "CHANNEL_READY for a channel that was not being opened")
+    def _ready(self, payer: Payer, cap: int) -> Happening | None:
+        if self.stage is Stage.OPENING:
+            self._agree(payer)
+            self._cap, self.stage = cap, Stage.READY
+            return Ready()
+        if self.stage is Stage.RESUMING:
+            raise RemoteProtocolError("unexpected-ready", "CHANNEL_READY where RESUMED was due")
         self._cap = cap
-        if self.ready:
-            return None
-        self.payer.on(Event.AGREED)
-        self.ready = True
-        return Ready()
+        return None
 
-    def _resumed(self, message: Resumed) -> Happening:
-        payer = self.payer
-        if payer is None or not self._is(message.handle) or not self._resuming:
+    def _resumed(self, payer: Payer, message: Resumed) -> Happening:
+        if self.stage is not Stage.RESUMING:
             raise RemoteProtocolError("unexpected-resumed", "RESUMED for a channel that was not being resumed")
         if not verify(payer.params.lock.payee, self.context.digest(message), message.signature):
             raise RemoteProtocolError("bad-resume", "RESUMED is not signed by the channel's payee", Action.BAN)
         payer.resumed(message.totals, message.last)
-        payer.on(Event.AGREED)
-        self._resuming, self._cap = False, message.cap
-        self.ready = self.line < len(message.totals)
-        return (
-            Ready(tuple(PieceIndex(i) for i in message.opened)) if self.ready else Failed(Fault.BAD_LINE, "line needed")
-        )
+        self._agree(payer)
+        self._cap = message.cap
+        missed = self._missed(payer, message)
+        if self.line >= len(message.totals):
+            self.stage = Stage.ADDING
+            return LineNeeded(missed)
+        self.stage = Stage.READY
+        return Ready(tuple(PieceIndex(i) for i in message.opened), missed)
 
-    def _line_added(self, handle: int, line: int) -> Happening:
-        if not self._is(handle) or line != self.line or self.ready:
+    def _missed(self, payer: Payer, message: Resumed) -> tuple[PiecePayment, ...]:
+        if self.key is None:
+            raise LocalProtocolError("a channel is resumed with its key")
+        payments = payer.missed(message.totals, self.key)
+        return tuple(PiecePayment(self._handle, p.line, p.total, p.signature) for p in payments)
+
+    @staticmethod
+    def _agree(payer: Payer) -> None:
+        if not can(Role.PAYER, payer.state, Event.AGREED):
+            raise RemoteProtocolError("channel-over", f"the seeder goes on with a channel that is {payer.state.value}")
+        payer.on(Event.AGREED)
+
+    def _line_added(self, line: int) -> Happening:
+        if self.stage is not Stage.ADDING or line != self.line:
             raise RemoteProtocolError("unexpected-line", f"line {line} was not being added")
-        self.ready = True
+        self.stage = Stage.READY
         return Ready()
 
-    def _close_asked(self, message: ChannelClose) -> Happening:
-        self.ready = False
-        known = message.reason in CloseReason.__members__.values()
-        return Failed(0, f"the seeder closes: {CloseReason(message.reason).name.lower() if known else 'no reason'}")
+    def _close_said(self, payer: Payer, message: ChannelClose, now: int) -> None:
+        """The seeder wants the end; what it was good for it tells in CHANNEL_CLOSED."""
+        if not verify(payer.params.lock.payee, self.context.digest(message), message.signature):
+            raise RemoteProtocolError("bad-close", "CHANNEL_CLOSE is not signed by the channel's payee")
+        if self.stage is not Stage.CLOSING:
+            self.stage = Stage.CLOSING
+            self._again = not accepts_payments(payer.params.lock.expiry, now)
+
+    def _end(self) -> None:
+        """The session has no channel any more; whatever comes late for its handle is nothing to us."""
+        self.payer, self.key, self.stage = None, None, Stage.NONE
 
     # -- what we say --------------------------------------------------------------------------------------------------
+
+    def ask_anew(self) -> Message:
+        """OFFER_REQUEST: an offer opens one channel, once."""
+        self.offered = None
+        return OfferRequest(self._infohash)
 
     def open(self, payer: Payer, key: PrivateKey, handle: int, vout: int, funding: bytes, idle: int) -> Message:
         """CHANNEL_OPEN under the offer at hand. funding: Atomic BEEF. The channel is saved already."""
         if self.offered is None:
             raise LocalProtocolError("there is no offer to open a channel under")
-        self._take(payer, key, handle, resuming=False)
+        self._take(payer, key, handle, Stage.OPENING)
         params = payer.params
         opening = ChannelOpen(
             handle=handle,
@@ -213,14 +276,14 @@ class PayerSession:
 
     def resume(self, payer: Payer, key: PrivateKey, handle: int) -> Message:
         """RESUME: this connection takes the channel over."""
-        self._take(payer, key, handle, resuming=True)
+        self._take(payer, key, handle, Stage.RESUMING)
         message = Resume(handle, payer.params.outpoint.pack())
         return replace(message, signature=key.sign(self.context.digest(message)))
 
-    def _take(self, payer: Payer, key: PrivateKey, handle: int, *, resuming: bool) -> None:
+    def _take(self, payer: Payer, key: PrivateKey, handle: int, stage: Stage) -> None:
         if self.offered is None:
             raise LocalProtocolError("there is no offer: its terms say which line to pay")
-        self.payer, self.key, self._handle, self._resuming, self.ready = payer, key, handle, resuming, False
+        self.payer, self.key, self._handle, self.stage, self._again = payer, key, handle, stage, False
         self.line = payer.add_line(self.offered.terms.payees)
 
     def add_line(self) -> Message:
@@ -229,12 +292,17 @@ class PayerSession:
             raise LocalProtocolError("there is no offer whose terms could be a line")
         return AddLine(self._handle, self.line, title_terms.encode(self.offered.terms))
 
-    def affords(self, price: int) -> bool:
-        """Whether the channel, and the seeder's trust in its funding, has room for one more payment."""
+    def lasts(self, price: int, now: int) -> bool:
+        """Whether the channel has capacity and time for one more payment."""
+        payer = self.payer
+        return payer is not None and payer.room(self.line, price) and accepts_payments(payer.params.lock.expiry, now)
+
+    def affords(self, price: int, now: int) -> bool:
+        """Whether one more payment can be made now: the seeder's trust in the funding has to have room as well."""
         payer = self.payer
         if payer is None or not self.ready or payer.state is not State.OPEN:
             return False
-        return (self._cap == UNLIMITED or payer.paid + price <= self._cap) and payer.room(self.line, price)
+        return (self._cap == UNLIMITED or payer.paid + price <= self._cap) and self.lasts(price, now)
 
     def pay(self, price: int, now: int) -> PiecePayment:
         """A payment for one more piece. The payer's mark has been saved. Raises FundsError."""
@@ -248,7 +316,7 @@ class PayerSession:
         if self.payer is None or self.key is None:
             raise LocalProtocolError("there is no payment channel to close")
         self.payer.on(Event.CLOSE)
-        self.ready = False
+        self.stage, self._again = Stage.CLOSING, True
         totals, commitment = self.payer.totals, self.payer.sign_close(self.key)
         message = ChannelClose(self._handle, reason, totals, commitment)
         return replace(message, signature=self.key.sign(self.context.digest(message)))
