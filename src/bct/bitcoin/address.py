@@ -20,12 +20,7 @@ _LONGEST = 35
 def encode(pubkey_hash: PubKeyHash, network: Network) -> str:
     """The P2PKH address of a key's hash."""
     payload = bytes((_VERSIONS[network],)) + pubkey_hash
-    raw = payload + sha256d(payload)[:4]
-    number, digits = int.from_bytes(raw), ""
-    while number:
-        number, value = divmod(number, 58)
-        digits = _ALPHABET[value] + digits
-    return "1" * (_SIZE - len(raw.lstrip(b"\0"))) + digits
+    return _spell(payload + sha256d(payload)[:4])
 
 
 def decode(text: str, network: Network) -> PubKeyHash:
@@ -38,8 +33,16 @@ def decode(text: str, network: Network) -> PubKeyHash:
     if len(text) > _LONGEST or number.bit_length() > 8 * _SIZE:
         raise ConfigError(f"{text[:50]!r} is no address: it is too long")
     raw = number.to_bytes(_SIZE)
-    if sha256d(raw[:-4])[:4] != raw[-4:]:
+    if sha256d(raw[:-4])[:4] != raw[-4:] or _spell(raw) != text:
         raise ConfigError(f"{text!r} is no address: its checksum does not fit, so there is a slip in it")
     if raw[0] != _VERSIONS[network]:
-        raise ConfigError(f"{text} is an address of another network than {network.name.lower()}, or not of a single key")
+        raise ConfigError(f"{text} is no address of a single key on {network.name.lower()}")
     return PubKeyHash(raw[1:21])
+
+
+def _spell(raw: bytes) -> str:
+    number, digits = int.from_bytes(raw), ""
+    while number:
+        number, value = divmod(number, 58)
+        digits = _ALPHABET[value] + digits
+    return "1" * (_SIZE - len(raw.lstrip(b"\0"))) + digits
