@@ -98,6 +98,11 @@ def test_one_address_block_cannot_use_up_what_is_there_for_everybody() -> None:
     assert room(attackers, age=0, block="198.51.100") == FRESH_BLOCK
 
 
+def test_what_an_address_block_holds_for_longer_does_not_count_against_its_newcomers() -> None:
+    older = [Unconfirmed(50_000, FRESH_SECONDS, "192.0.2")]
+    assert room(older, age=0, block="192.0.2") == FRESH_BLOCK
+
+
 def test_many_address_blocks_share_one_sum() -> None:
     """THREATS 57: what is lost when all of them cheat."""
     everyone: list[Unconfirmed] = []
