@@ -204,6 +204,7 @@ class TitleBuyer:
             self.terms = terms
             self._termed.set()
             self._lowest = terms.sequence
+            self.swarm.priced = terms.price > 0
             self._spawn(self._titles.saw_terms(terms))
 
     async def first_terms(self, seconds: float) -> Terms | None:

@@ -58,6 +58,8 @@ class Library:
             metainfo = Metainfo.from_file(saved.metainfo)
             swarm = self._swarm(metainfo)
             swarm.store = await asyncio.to_thread(self._stores.open, metainfo)
+            if saved.holding is Holding.WATCHED:
+                swarm.priced = await self._store.lowest_sequence(saved.infohash) > 0
             self._offer(swarm, saved)
 
     def metainfo(self, infohash: Infohash) -> Metainfo | None:

@@ -15,7 +15,7 @@ import structlog
 from bct.bitcoin.chain import Network
 from bct.bitcoin.keys import PrivateKey, is_public_key
 from bct.config import WireConfig
-from bct.errors import Action, BctError, RemoteProtocolError
+from bct.errors import Action, BctError, RemoteProtocolError, StoreError
 from bct.node.fetching import Fetching
 from bct.node.serving import Serving
 from bct.pay.account import Verdict
@@ -44,6 +44,8 @@ log = structlog.get_logger()
 
 EXTENSIONS = {1: BCT_PAY, 2: UT_METADATA}
 RANDOM_SIZE = 16
+UNREAD_MOST = 8 << 20
+"""Bytes said to a peer and not taken by the system at which it is cut off: it asks, but does not read."""
 EARLY_MAPS = 8
 """Words about pieces kept while the number of pieces is unknown."""
 
@@ -140,6 +142,8 @@ class Peer:
                 self._on(event)
         except RemoteProtocolError as error:
             self.fail(error)
+        except StoreError as error:
+            self._stop(error)
         self.flush()
 
     def drained(self) -> None:
@@ -153,6 +157,8 @@ class Peer:
             self.serving.go_on(self._gate, self.swarm.read)
         except RemoteProtocolError as error:
             self.fail(error)
+        except StoreError as error:
+            self._stop(error)
         self.flush()
 
     def _gate(self, block: Block) -> Verdict:
@@ -186,16 +192,25 @@ class Peer:
         if buffers := self.wire.data_to_send():
             self.said_at = self.hub.clock()
             self.connection.send(buffers)
+            if self.connection.buffered > UNREAD_MOST and not self.closed:
+                self.fail(RemoteProtocolError("unread", f"{self.connection.buffered} bytes wait for the peer to read"))
 
     def say(self, message: Message) -> None:
-        for part in chunked(message.encode()):
-            self.wire.send_extension(BCT_PAY, part)
+        """Nothing, to a peer that took the extension back: `_extended` is about to cut it off."""
+        if self.wire.supports(BCT_PAY):
+            for part in chunked(message.encode()):
+                self.wire.send_extension(BCT_PAY, part)
 
     def fail(self, error: RemoteProtocolError) -> None:
         """Ends the connection because of what the peer did."""
         log.info("peer refused", peer=str(self), reason=error.reason, text=str(error))
         if error.action is Action.BAN:
             self.hub.ban(self)
+        self.close()
+
+    def _stop(self, error: StoreError) -> None:
+        """Our disk refuses: what it cannot remember must not go on."""
+        log.error("disk refuses", peer=str(self), text=str(error))
         self.close()
 
     def close(self) -> None:
@@ -275,6 +290,8 @@ class Peer:
     def _extended(self, handshake: ExtendedHandshake) -> None:
         if self.context is None and self.wire.supports(BCT_PAY) and handshake.bct is not None:
             self.context = self._context(handshake.bct)
+        if self.context and not self.wire.supports(BCT_PAY):  # a later handshake may take an extension back (BEP 10)
+            raise RemoteProtocolError("bct-gone", "the peer does not speak bct_pay any more")
         self.torrent.extended(self, handshake)
 
     def _context(self, theirs: Mapping[bytes, Value]) -> Context:

@@ -2,7 +2,7 @@
 
 Who could cheat: a plain client that takes the paid pieces of a title without paying. It is shown an honest partial
 bitfield, the free pieces only, and unchoked: a client that sees a piece and is refused asks again for ever. Whatever
-is shown, each block still passes `gate`.
+is shown, each block still passes `gate`. A node that only watches a title has nobody who collects: it gives nothing.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Swarm:
         self.infohash = infohash
         self.metainfo = metainfo
         self.store = store
+        self.priced = False
+        """Its creator asks a price: without a seller to collect it, nothing of the torrent leaves this node."""
         self.seller: Seller | None = None
         self.buyer: Buyer | None = None
         self.peers: set[Peer] = set()
@@ -117,13 +119,15 @@ class Swarm:
                 self.buyer.met(peer)
 
     def _shown(self, store: PieceStore) -> PieceMap:
-        if self.seller is None:
+        if self.seller is None and not self.priced:
             return store.pieces
         shown = PieceMap(store.pieces.count)
-        for piece in store.pieces:
-            if self.seller.is_free(piece):
-                shown.add(piece)
+        for piece in filter(self._is_free, store.pieces):
+            shown.add(piece)
         return shown
+
+    def _is_free(self, piece: int) -> bool:
+        return self.seller.is_free(piece) if self.seller else not self.priced
 
     def extended(self, peer: Peer, handshake: ExtendedHandshake) -> None:
         if self.metainfo is None and handshake.metadata_size:
@@ -160,7 +164,7 @@ class Swarm:
         if store is None or block.piece not in store.pieces or self.metainfo is None:
             return Verdict.REFUSE
         if self.seller is None:
-            return Verdict.SERVE
+            return Verdict.REFUSE if self.priced else Verdict.SERVE
         return self.seller.gate(peer, block, self.metainfo.geometry.size(block.piece))
 
     def read(self, block: Block) -> Buffer:
@@ -185,7 +189,7 @@ class Swarm:
     def announce(self, piece: PieceIndex) -> None:
         """A new piece is here: an ordinary torrent's peers hear of it, a paid one's bct peers do."""
         for peer in self:
-            if self.seller is None or self.seller.is_free(piece):
+            if self._is_free(piece):
                 peer.wire.have(piece)
             if self.seller and peer.context:
                 peer.say(HaveDelta((piece,)))
@@ -218,8 +222,9 @@ class Swarm:
 
     @staticmethod
     def _say(peer: Peer, *messages: MetadataData | MetadataReject | MetadataRequest) -> None:
-        for message in messages:
-            peer.wire.send_extension(UT_METADATA, message.encode())
+        if peer.wire.supports(UT_METADATA):
+            for message in messages:
+                peer.wire.send_extension(UT_METADATA, message.encode())
 
     def _learn(self, info_bytes: bytes) -> None:
         """The dictionary hashes to the infohash: every peer's words about pieces can be judged now."""

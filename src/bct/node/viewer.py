@@ -77,6 +77,7 @@ class Viewer:
         swarm = self._hub.swarms.get(link.infohash)
         if swarm is None:
             swarm = self._hub.swarms[link.infohash] = Swarm(link.infohash, metainfo, None)
+            swarm.priced = link.creator is not None
         known = asyncio.Event()
         lowest = await self._titles.lowest_sequence(link.infohash)
         buyer = TitleBuyer(swarm, self._purse, self._titles, link.creator, budget, lowest, lambda _: known.set())

@@ -16,7 +16,7 @@ import structlog
 from bct.bitcoin.chain import Chain, Seen, Tip
 from bct.bitcoin.tx import FINAL, Tx
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
-from bct.errors import ChainError, StoreError
+from bct.errors import BctError, ChainError
 from bct.node.purse import Purse, Spending
 from bct.node.till import Earning, Till
 from bct.node.wallet import NodeWallet
@@ -68,7 +68,7 @@ class Watchman:
             try:
                 await self.look()
                 self.reachable = True
-            except (ChainError, StoreError) as error:
+            except BctError as error:  # whatever it is: the next look is the only thing that can help
                 if self.reachable:
                     log.warning("the watchman cannot look", text=str(error))
                 self.reachable = False
