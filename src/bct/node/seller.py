@@ -40,6 +40,7 @@ class TitleSeller:
         if session is None:
             raise RemoteProtocolError("no-handshake", "bct_pay was spoken before the extended handshake")
         till = self._till
+        till.check_ledger()
         till.perform(peer, session, session.receive(message, till.now, peer.hub.random(4)))
         till.attach(peer, session)
 
@@ -50,6 +51,7 @@ class TitleSeller:
         session = self._sessions.get(peer)
         if session is None:
             return Verdict.REFUSE
+        self._till.check_ledger()
         verdict, record = session.ask(piece, size, block.length)
         if record and session.account:
             self._till.opened(session.account, record)

@@ -88,6 +88,7 @@ class Till:
         self._behind: dict[Outpoint, Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[Outpoint] = set()
+        self._ledger_failed = False
 
     @property
     def now(self) -> int:
@@ -118,7 +119,7 @@ class Till:
         for effect in effects:
             match effect:
                 case Keep(record):
-                    self._ledger.append(records.encode(record))
+                    self._append(record)
                 case Send(message):
                     if not peer.closed:
                         peer.say(message)
@@ -127,9 +128,21 @@ class Till:
                 case Settle(account, reason):
                     self._spawn(self.settle(self.earnings[account.outpoint], reason))
 
+    def _append(self, record: Record) -> int:
+        try:
+            return self._ledger.append(records.encode(record))
+        except StoreError:
+            self._ledger_failed = True
+            raise
+
+    def check_ledger(self) -> None:
+        """Raises StoreError once the ledger has failed: from then on no payment is taken and no paid byte leaves."""
+        if self._ledger_failed:
+            raise StoreError("payments cannot be written down any more: free the disk, then start bct again")
+
     def opened(self, account: Account, record: Opened) -> None:
         """A piece was opened: the record first, then the bytes."""
-        sequence = self._ledger.append(records.encode(record))
+        sequence = self._append(record)
         account.recorded(sequence, record.price)
         self._behind[account.outpoint] = account
 
@@ -164,7 +177,11 @@ class Till:
             effects = session.unfunded(Fault.FUNDING_REFUSED, str(error))
         except (ChainError, TemporaryError, StoreError) as error:
             effects = session.unfunded(Fault.TRY_LATER, str(error))
-        self.perform(peer, session, effects)
+        try:
+            self.perform(peer, session, effects)
+        except StoreError as error:
+            log.error("disk refuses", peer=str(peer), text=str(error))
+            peer.close()
         self.attach(peer, session)
         peer.serve()
 
@@ -193,6 +210,7 @@ class Till:
         tip = await chain.tip()
         check_clock(self.clock(), tip, chain.network)
         beef = Beef.parse(opening.funding)
+        funding.check_blocks(beef)
         headers = [await chain.header(height) for height in sorted(beef.heights())]
         roots = {header.height: header.merkle_root for header in headers if header}
         found = funding.read(beef, roots, opening.vout, effect.lock, opening.fee_rate)
@@ -212,10 +230,10 @@ class Till:
     def _exposure(self, account: Account) -> int:
         """Satoshis this channel may hold right now: its own cap, and what all unconfirmed ones leave."""
         now = self.clock()
-        others = [
+        others = [  # closed ones as well, or a payer would close and begin again; what is lost already is no exposure
             Unconfirmed(e.account.payee.paid, now - e.saved.created, e.block)
             for e in self.earnings.values()
-            if e.account.cap is not None and e.state is State.OPEN
+            if e.account.cap and e.state not in FINAL_STATES
         ]
         mine = self.earnings[account.outpoint]
         room = exposure.room(others, age=now - mine.saved.created, block=mine.block)
@@ -224,7 +242,7 @@ class Till:
     async def look_again(self, earning: Earning) -> None:
         """Asks the chain once more about a funding that no block holds yet. Raises ChainError."""
         account = earning.account
-        if account.cap is None or earning.state is not State.OPEN:
+        if account.cap is None:
             return
         for source in self._sources:
             answers = await source.broadcast(earning.saved.funding)
@@ -310,7 +328,10 @@ class Till:
             return  # nothing was ever signed: the payer's refund is all that can come
         tx, commitment = payee.settlement(self.keys.derive(earning.account.nonce))
         earning.settlement = tx.serialize()
-        await self._store.move_payee(earning.outpoint, State.CLOSING, earning.settlement)
+        try:
+            await self._store.move_payee(earning.outpoint, State.CLOSING, earning.settlement)
+        except StoreError as error:  # the money first: after a restart the chain tells what became of the channel
+            log.error("settling without a note of it", channel=str(earning.outpoint), text=str(error))
         answers = await self._sources[0].broadcast([*self._unmined_funding(earning), earning.settlement])
         outcome = answers[-1].outcome
         log.info("settlement", channel=str(earning.outpoint), reason=reason, paid=payee.paid, outcome=outcome.value)

@@ -96,8 +96,7 @@ class Watchman:
             await self._till.happened(earning, event, tx)
         if earning.state is State.CLOSING:
             await self._till.settle(earning, "again")
-        else:
-            await self._till.look_again(earning)
+        await self._till.look_again(earning)
 
     async def _look_at_spending(self, spending: Spending, height: int) -> None:
         if spending.payer.state in FINAL_STATES:

@@ -16,6 +16,9 @@ from bct.channel.lock import Lock
 from bct.errors import Action, RemoteProtocolError
 from bct.units import Outpoint, Satoshi, txid_hex
 
+MAX_BLOCKS = 100
+"""Blocks that the proofs of one funding may name: each is a question to the chain."""
+
 
 @dataclass(frozen=True, slots=True)
 class Funding:
@@ -24,6 +27,12 @@ class Funding:
     outpoint: Outpoint
     capacity: Satoshi
     raws: tuple[bytes, ...]
+
+
+def check_blocks(beef: Beef) -> None:
+    """To be called before the headers are fetched. Raises RemoteProtocolError with action REFUSE."""
+    if len(beef.heights()) > MAX_BLOCKS:
+        raise _refuse(f"the funding's proofs name {len(beef.heights())} blocks, at most {MAX_BLOCKS} are looked up")
 
 
 def read(beef: Beef, roots: Mapping[int, bytes], vout: int, lock: Lock, rate: int) -> Funding:

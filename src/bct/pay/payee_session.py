@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from bct.bitcoin.keys import PrivateKey, is_public_key, verify
 from bct.channel.lock import Lock
 from bct.channel.payee import Payee, check_lines
-from bct.channel.state import Event, State
+from bct.channel.state import Event, Role, State, can
 from bct.channel.timing import check_expiry
 from bct.channel.transactions import Params
 from bct.errors import Action, LocalProtocolError, RemoteProtocolError
@@ -307,6 +307,8 @@ class PayeeSession:
         payer = account.payee.params.lock.payer
         if not verify(payer, self.context.digest(message), message.signature):
             raise RemoteProtocolError("bad-signature", "CLOSE is not signed by the channel's payer", Action.DISCONNECT)
+        if not can(Role.PAYEE, account.payee.state, Event.CLOSE):
+            raise _refuse("channel-over", f"the channel is {account.payee.state.value} already")
         account.payee.accept_close(message.totals, message.commitment)
         account.payee.on(Event.CLOSE)
         return [Settle(account, CloseReason(message.reason).name.lower() if message.reason < 6 else "closed")]
@@ -324,11 +326,12 @@ class PayeeSession:
         """The settlement is with the chain. commitment: the payee's 64-byte signature in it."""
         if self._handle is None:
             return []
-        handle, self._handle, self.account = self._handle, None, None
+        handle = self._handle
+        self.lost()
         return [Send(ChannelClosed(handle, txid, commitment))]
 
     def lost(self) -> None:
-        """The connection is gone; the channel stays and can be resumed."""
+        """This connection serves the channel no more; while it is open it can be resumed on another."""
         if self.account and self._book.holders.get(self.account.outpoint) is self:
             del self._book.holders[self.account.outpoint]
         self.account, self._handle, self._opening = None, None, None
