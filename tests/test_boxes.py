@@ -96,6 +96,15 @@ def simple(*parts: bytes) -> bytes:
     return mp4.moov([mp4.trak(1, "vide", 1000, mp4.avc1())], [mp4.trex(1, 40)]) + b"".join(parts)
 
 
+def test_what_a_fragment_says_of_all_its_samples_goes_before_what_the_init_segment_says() -> None:
+    #  base data offset 8, sample description 4, duration, size, flags
+    tfhd = full("tfhd", 0, 0x3B, u32(1), bytes(8), u32(1, 20, 999, mp4.NOT_SYNC))
+    trun = full("trun", 0, 0, u32(50))
+    movie = read(simple(mp4.fragment(mp4.traf(tfhd, full("tfdt", 0, 0, u32(0)), trun))))
+    assert movie.duration_ms == 50 * 20
+    assert not movie.fragments[0].keyframe
+
+
 def test_what_stands_between_fragments_is_passed_over() -> None:
     data = simple(box("styp"), one_fragment(), box("emsg", bytes(99)), one_fragment(2000), box("mfra", bytes(30)))
     assert [fragment.time_ms for fragment in read(data).fragments] == [0, 2000]

@@ -160,8 +160,11 @@ async def test_sound_alone_is_encoded_where_only_the_sound_is_in_the_way(tmp_pat
 
 async def test_a_film_that_could_not_be_sought_in_is_encoded(tmp_path: Path) -> None:
     source = tmp_path / "film.mkv"
-    run_ffmpeg("-f", "lavfi", "-i", "testsrc=size=160x90:rate=5:duration=14", "-c:v", "libx264", "-g", "999", source)
-    film = await ingest(source)
+    test_card = ("-f", "lavfi", "-i", "testsrc=size=160x90:rate=5:duration=14")
+    run_ffmpeg(*test_card, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "999", source)
+    stages: list[Stage] = []
+    film = await ingest(source, lambda stage, done: stages.append(stage))
+    assert Stage.COPY in stages
     assert [fragment.time_ms for fragment in film.movie.fragments] == [0, 2000, 4000, 6000, 8000, 10000, 12000]
     assert len(pictures(Path(film.path))) == 70
 
@@ -221,11 +224,14 @@ async def test_picture_and_sound_stay_in_step_though_one_begins_later(
     assert all(int.from_bytes(elst[12:16], signed=True) >= 0 for elst in edits)  # nor one that says "empty"
 
 
-async def test_where_a_film_was_taken_is_not_passed_on(tmp_path: Path) -> None:
-    source = make(tmp_path / "film.mov", *H264, "-an", "-metadata", "location=+48.8577+002.295/")
+async def test_where_and_with_what_a_film_was_taken_is_not_passed_on(tmp_path: Path) -> None:
+    told = ("-metadata", "location=+48.8577+002.295/", "-metadata:s:v", "handler_name=Eve's phone")
+    source = make(tmp_path / "film.mov", *H264, "-an", *told)
     assert b"+48.8577" in source.read_bytes()
+    assert b"Eve's phone" in source.read_bytes()
     film = await ingest(source)
     assert b"+48.8577" not in content(film)
+    assert b"Eve's phone" not in content(film)
 
 
 async def test_progress_only_rises_and_ends_at_the_whole(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Transcoder:
         """Copies what `plan` says can be copied, encodes the rest, into the new file `target`.
 
         duration: seconds the source says it has. on_progress: told the part that is done, 0 to 1, never less than
-        before. Raises MediaError or StoreError and leaves no file then.
+        before. Raises MediaError or StoreError; half a film is then left for the caller to remove.
         """
         with _opened(source) as file, _created(target) as made:
             size = os.fstat(file).st_size
@@ -154,16 +154,12 @@ def _opened(path: str) -> Iterator[int]:
 
 @contextmanager
 def _created(path: str) -> Iterator[int]:
-    """A new, empty file, taken away again when anything goes wrong."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StoreError(f"{path!r} cannot be written: {error.strerror}") from None
     try:
         yield file
-    except BaseException:
-        os.unlink(path)
-        raise
     finally:
         os.close(file)
 
