@@ -26,7 +26,7 @@ from bench.row import Row
 CACHE = Path(__file__).parents[1] / ".cache/film"
 BUNNY = CACHE / "bigbuckbunny.mp4"
 PIECE_LENGTH = 256 * 1024
-GOAL = 1 / 1.6
+GOAL = 1.6
 """At most 1.6 times as long."""
 
 
@@ -39,7 +39,7 @@ def rows(mib: int = 1024, rounds: int = 5) -> list[Row]:
             ours.append(timed(by_bct, film, target))
             theirs.append(timed(by_hand, film, target))
     other = f"ffmpeg -c copy, then libtorrent {lt.__version__}"
-    return [Row(f"ingest {mib} MiB", median(ours), "s", other, median(theirs), "", GOAL, less_is_better=True)]
+    return [Row(f"ingest {mib} MiB", median(ours), "s", other, median(theirs), "", GOAL)]
 
 
 def long_film(mib: int) -> Path:

@@ -12,19 +12,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import itertools
 import mmap
 import os
 import resource
 import socket
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import BinaryIO
 
 import libtorrent as lt
@@ -47,7 +44,6 @@ from bct.torrent.wire import (
     Unchoke,
     piece_header,
 )
-from bench.row import Row
 
 PIECE_LENGTH = 256 * 1024
 GIB = 1024**3
@@ -59,22 +55,6 @@ STEP = 64
 """Requests it sends at a time."""
 SETTINGS = "TCP only, no discovery, no message encryption"
 PEER_ID = b"-RAW000-aaaaaaaaaaaa"
-
-
-def rows(mib: int = 256, rounds: int = 3) -> list[Row]:
-    """Seeding against libtorrent and against the budget, fetching against libtorrent."""
-    spent: dict[str, list[float]] = {name: [] for name in ENGINES}
-    with tempfile.TemporaryDirectory() as directory:
-        torrent = make_torrent(Path(directory), mib * 1024 * 1024)
-        for _, name in itertools.product(range(rounds), ENGINES):
-            spent[name].append(measure(name, torrent) * 1024 / mib)
-    seed, their_seed, fetch, their_fetch = (median(figures) for figures in spent.values())
-    unit, other, what = "CPU-s/GiB", f"libtorrent {lt.__version__}", f"{mib} MiB, 16 KiB blocks"
-    return [
-        Row(f"seed {what}", seed, unit, other, their_seed, SETTINGS, 1, less_is_better=True),
-        Row(f"seed {what}", seed, unit, "budget", SEED_BUDGET, "", 1, less_is_better=True),
-        Row(f"fetch {what}", fetch, unit, other, their_fetch, SETTINGS, 1, less_is_better=True),
-    ]
 
 
 def make_torrent(directory: Path, size: int) -> Path:

@@ -23,17 +23,17 @@ class Row:
     settings: str
     """Whatever of the other program was not left as it comes; empty: nothing."""
     goal: float
-    """The least ratio that is good enough."""
-    less_is_better: bool = False
+    """The ratio that is good enough: the most it may be, or the least where `more_is_better`."""
+    more_is_better: bool = False
 
     @property
     def ratio(self) -> float:
-        """How many times better bct is; under 1 it is worse."""
-        return self.against_value / self.value if self.less_is_better else self.value / self.against_value
+        """bct's figure over the other's."""
+        return self.value / self.against_value
 
     @property
     def meets(self) -> bool:
-        return self.ratio >= self.goal
+        return self.ratio >= self.goal if self.more_is_better else self.ratio <= self.goal
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"ratio": round(self.ratio, 3), "meets": self.meets}

@@ -6,7 +6,7 @@ Bytes stay bytes inside the program; hex belongs to the edges (`Outpoint.parse`,
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NewType
 
@@ -79,6 +79,7 @@ class Split:
     """
 
     shares: tuple[BasisPoints, ...]
+    _upto: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.shares) <= 16:
@@ -87,11 +88,12 @@ class Split:
             raise ConfigError(f"each share is 1 to 10000 basis points, got {list(self.shares)}")
         if sum(self.shares) > WHOLE:
             raise ConfigError(f"shares add up to at most 10000 basis points, got {sum(self.shares)}")
+        object.__setattr__(self, "_upto", tuple(accumulate(self.shares)))
 
     def of(self, total: int) -> tuple[tuple[Satoshi, ...], Satoshi]:
         """(each creator's satoshis in order, the seeder's). They add up to `total` exactly."""
-        bounds = [total * upto // WHOLE for upto in accumulate(self.shares)]
-        creators = tuple(Satoshi(b - a) for a, b in zip([0, *bounds], bounds, strict=False))
+        bounds = [total * upto // WHOLE for upto in self._upto]
+        creators = tuple([Satoshi(b - a) for a, b in zip([0, *bounds], bounds, strict=False)])
         return creators, Satoshi(total - bounds[-1])
 
 

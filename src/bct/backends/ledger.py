@@ -6,7 +6,8 @@ it; each record's checksum covers the one before it, back to this file's random 
 record that does not fit; and after one failed write the ledger takes no more.
 
 One thread writes. While it waits for the disk, records gather, and the next sync covers them all: a sync costs about
-the same for one record as for a thousand.
+the same for one record as for a thousand. After a sync it rests three milliseconds: on a disk that syncs faster than that,
+a busy node would otherwise spend more on syncs than on payments. A record that comes to an idle ledger does not wait.
 
     header   magic 8 | version u32 | first sequence u64 | file id 16 | checksum 8          44 bytes
     record   payload length u32 | payload | checksum 8
@@ -23,6 +24,7 @@ import os
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -35,6 +37,9 @@ from bct.errors import LocalProtocolError, StoreError
 VERSION = 1
 MAX_PAYLOAD = 1 << 16
 
+_BATCH = 1024
+_REST = 0.003
+"""Seconds."""
 _MAGIC = b"bctledgr"
 _HEADER = struct.Struct(">8sIQ16s")
 _LENGTH = struct.Struct(">I")
@@ -141,13 +146,17 @@ class Ledger:
                 return
             written += len(batch)
             self._loop.call_soon_threadsafe(self._advance, written)
+            if len(batch) < _BATCH and not closing:
+                time.sleep(_REST)
 
     def _next_batch(self) -> tuple[list[bytes], bool]:
-        """All that has gathered, at least one record, and whether the end was asked for."""
+        """What has gathered, one record at least and _BATCH at most, and whether the end was asked for."""
         batch: list[bytes] = []
         payload = self._queue.get()
         while payload is not None:
             batch.append(payload)
+            if len(batch) == _BATCH:
+                return batch, False
             try:
                 payload = self._queue.get_nowait()
             except Empty:

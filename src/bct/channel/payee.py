@@ -26,7 +26,6 @@ from bct.channel.transactions import (
     Totals,
     commitment,
     distinct_payees,
-    fits,
     settlement,
     takes,
 )
@@ -100,13 +99,14 @@ class Payee:
         if total <= self.totals[line]:
             raise _refusal("not-rising", f"the total is {self.totals[line]} already, got {total}")
         totals = (*self.totals[:line], total, *self.totals[line + 1 :])
-        if not fits(self.params, self.lines, totals):
+        digest = self._commitments.digest_if_fits(totals)
+        if digest is None:
             raise _refusal("over-capacity", f"{sum(totals)} sat and the fee exceed the {self.params.capacity} locked")
         if exposure is not None and sum(totals) > exposure:
             raise _refusal("exposure", f"until the funding is confirmed this channel is good for {exposure} sat")
         if not accepts_payments(self.params.lock.expiry, now):
             raise _refusal("expiring", "less than two hours are left before the payer's refund")
-        if not self._payer.verify(self._commitments.digest(totals), signature):
+        if not self._payer.verify(digest, signature):
             raise _refusal("bad-signature", f"not the payer's signature over the outputs at {list(totals)}")
         increment = total - self.totals[line]
         self.totals, self.signature = totals, signature

@@ -15,10 +15,12 @@ from bct.bitcoin.keys import sha256d
 from bct.bitcoin.script import SIGHASH_ALL_FORKID, p2pkh
 from bct.bitcoin.tx import FINAL, Tx, TxInput, TxOutput, compact_size
 from bct.channel.lock import Lock, settlement_unlock
+from bct.errors import LocalProtocolError
 from bct.units import Outpoint, Payees, PubKeyHash, Satoshi
 
 _COMMITMENT_BASE = 197  # bytes of a settlement without outputs, both signatures at their longest
 _OUTPUT = 34  # bytes of one P2PKH output
+_VALUE = struct.Struct("<Q")
 _P2PKH_INPUT = 149  # at its longest: outpoint 36, script 1 + 74 + 34, sequence 4
 
 MAX_LINES = 32
@@ -124,11 +126,13 @@ class Commitments:
     together.
     """
 
-    __slots__ = ("_head", "_tail", "lines", "params")
+    __slots__ = ("_head", "_scripts", "_tail", "lines", "params")
 
     def __init__(self, params: Params, lines: Lines) -> None:
         self.params = params
         self.lines = lines
+        everyone = {params.payout, params.change}.union(*(line.hashes for line in lines))
+        self._scripts = {payee: b"\x19" + p2pkh(payee) for payee in everyone}
         script = params.lock.script()
         outpoint = params.outpoint.pack()
         self._head = hashlib.sha256(
@@ -147,8 +151,22 @@ class Commitments:
         self._tail = struct.pack("<II", 0, SIGHASH_ALL_FORKID)
 
     def digest(self, totals: Totals) -> bytes:
-        """32 bytes to sign. The totals must fit (`fits`)."""
-        serialized = b"".join(o.serialize() for o in outputs(self.params, self.lines, totals))
+        """32 bytes to sign. The totals must fit the capacity (`fits`)."""
+        digest = self.digest_if_fits(totals)
+        if digest is None:
+            raise LocalProtocolError(f"no commitment of {self.params.capacity} sat exists at totals {list(totals)}")
+        return digest
+
+    def digest_if_fits(self, totals: Totals) -> bytes | None:
+        """32 bytes to sign; None where no commitment exists at these totals."""
+        paid = payouts(self.params, self.lines, totals)
+        change = self.params.capacity - fee_at(self.params.fee_rate, len(paid) + 1) - sum(totals)
+        if change < 0:
+            return None
+        if change:
+            paid.append((self.params.change, change))
+        scripts = self._scripts
+        serialized = b"".join([_VALUE.pack(amount) + scripts[payee] for payee, amount in paid])
         preimage = self._head.copy()
         preimage.update(sha256d(serialized) + self._tail)
         return hashlib.sha256(preimage.digest()).digest()

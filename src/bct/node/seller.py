@@ -33,7 +33,7 @@ class TitleSeller:
         till = self._till
         session = PayeeSession(peer.context, self.terms, till.keys, till.policy, till.book)
         self._sessions[peer] = session
-        till.perform(peer, session, session.offer(till.now, peer.hub.random(4)))
+        till.perform(peer, session, session.offer(till.now, peer.hub.random))
 
     def message(self, peer: Peer, message: Message) -> None:
         session = self._sessions.get(peer)
@@ -41,16 +41,16 @@ class TitleSeller:
             raise RemoteProtocolError("no-handshake", "bct_pay was spoken before the extended handshake")
         till = self._till
         till.check_ledger()
-        till.perform(peer, session, session.receive(message, till.now, peer.hub.random(4)))
-        till.attach(peer, session)
+        before = session.account
+        till.perform(peer, session, session.receive(message, till.now, peer.hub.random))
+        if session.account is not before:
+            till.attach(peer, session)
 
     def gate(self, peer: Peer, block: Block, size: int) -> Verdict:
         piece = PieceIndex(block.piece)
-        if self.terms.is_free(piece):
-            return Verdict.SERVE
         session = self._sessions.get(peer)
         if session is None:
-            return Verdict.REFUSE
+            return Verdict.SERVE if self.terms.is_free(piece) else Verdict.REFUSE
         self._till.check_ledger()
         verdict, record = session.ask(piece, size, block.length)
         if record and session.account:

@@ -85,7 +85,7 @@ class Till:
         self._ledger = ledger
         self._config = config
         self._users: dict[Outpoint, tuple[Peer, PayeeSession]] = {}
-        self._behind: dict[Outpoint, Account] = {}
+        self._behind: set[Account] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[Outpoint] = set()
         self._ledger_failed = False
@@ -144,17 +144,19 @@ class Till:
         """A piece was opened: the record first, then the bytes."""
         sequence = self._append(record)
         account.recorded(sequence, record.price)
-        self._behind[account.outpoint] = account
+        self._behind.add(account)
 
     def synced(self, sequence: int) -> None:
         """The ledger is durable up to here: what waited for it goes on."""
-        behind, self._behind = self._behind, {}
-        for outpoint, account in behind.items():
+        behind, self._behind = self._behind, set()
+        for account in behind:
             account.synced(sequence)
             if account.is_behind:
-                self._behind[outpoint] = account
-            if user := self._users.get(outpoint):
-                user[0].serve()
+                self._behind.add(account)
+            if account.held:
+                account.held = False
+                if user := self._users.get(account.outpoint):
+                    user[0].serve()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from bct.bitcoin.chain import GOOD, Chain
 from bct.bitcoin.keys import PrivateKey
-from bct.bitcoin.proof import Beef, MerklePath
+from bct.bitcoin.merkle import MerklePath
+from bct.bitcoin.proof import Beef
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx
 from bct.errors import ChainError, WalletLockedError

@@ -43,6 +43,8 @@ class Account:
         self.payee = payee
         self.nonce = nonce
         self.cap = cap
+        self.held = False
+        """A request was held back for the ledger's sake since this was last cleared."""
         self._left: dict[tuple[Infohash, PieceIndex], int] = {}
         self._used: list[int] = [0] * len(payee.lines)
         self._unsynced: deque[tuple[int, int]] = deque()
@@ -74,6 +76,7 @@ class Account:
         if self.credit(line) < price:
             return Verdict.REFUSE, None
         if self._at_risk and self._at_risk + price > unsynced_risk(price):
+            self.held = True
             return Verdict.HOLD, None
         self._open(key, line, size, price)
         self._left[key] -= length

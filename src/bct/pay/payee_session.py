@@ -89,22 +89,24 @@ class PayeeSession:
         self._book = book
         self._handle: int | None = None
         self._opening: ChannelOpen | None = None
+        self._line: int | None = None
+        """The account's line that pays this title's creators; None while it has none."""
         self._early: list[PiecePayment] = []
         self._moved: list[Effect] = []
 
     # -- the offer ----------------------------------------------------------------------------------------------------
 
-    def offer(self, now: int, random: bytes) -> list[Effect]:
-        """A fresh offer; random: 4 bytes. A free title has none."""
+    def offer(self, now: int, random: Callable[[int], bytes]) -> list[Effect]:
+        """A fresh offer. random: so many bytes. A free title has none."""
         if self.terms.price == 0:
             return []
-        nonce = offers.new_nonce(self._keys.secret, self.terms.infohash, now, random)
+        nonce = offers.new_nonce(self._keys.secret, self.terms.infohash, now, random(4))
         payee = self._keys.derive(nonce).public
         return [Send(offers.make_offer(self._policy, self.terms, self.context, self._keys.identity, payee, nonce))]
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def receive(self, message: Message, now: int, random: bytes) -> list[Effect]:
+    def receive(self, message: Message, now: int, random: Callable[[int], bytes]) -> list[Effect]:
         """One message of the viewer's. Raises RemoteProtocolError when the connection cannot go on."""
         match message:
             case PiecePayment():
@@ -219,6 +221,11 @@ class PayeeSession:
             older._lose()
         self._book.holders[account.outpoint] = self
         self.account = account
+        self._find_line(account)
+
+    def _find_line(self, account: Account) -> None:
+        lines = account.payee.lines
+        self._line = lines.index(self.terms.payees) if self.terms.payees in lines else None
 
     def _lose(self) -> None:
         handle = self._require_handle()
@@ -260,6 +267,7 @@ class PayeeSession:
         if message.terms != title_terms.encode(self.terms):
             raise _refuse("other-terms", "a line is added for the terms of this connection's offer, no others")
         account.payee.add_line(message.line, self.terms.payees)
+        self._find_line(account)
         return [
             Keep(Lined(account.outpoint, message.line, self.terms.payees)),
             Send(LineAdded(message.handle, message.line)),
@@ -291,12 +299,8 @@ class PayeeSession:
             return Verdict.SERVE, None
         if self._opening is not None:
             return Verdict.HOLD, None
-        account = self.account
-        if account is None or account.payee.state is not State.OPEN:
-            return Verdict.REFUSE, None
-        try:
-            line = account.payee.lines.index(self.terms.payees)
-        except ValueError:
+        account, line = self.account, self._line
+        if account is None or line is None or account.payee.state is not State.OPEN:
             return Verdict.REFUSE, None
         return account.ask(line, self.terms.infohash, piece, size, length, self.terms.price)
 
