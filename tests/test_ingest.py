@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -267,6 +268,14 @@ async def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     assert "cut off or damaged: it says it lasts 5 s" in await refused(tmp_path / "half.mkv")
     (tmp_path / "half.mp4").write_bytes(BUNNY.read_bytes()[:500_000])
     assert "its index (moov) is missing" in await refused(tmp_path / "half.mp4")
+
+
+async def test_a_file_that_claims_to_last_a_century_costs_no_more_than_another(tmp_path: Path) -> None:
+    source = make(tmp_path / "film.mkv", *H264, "-an")
+    data = source.read_bytes()
+    at = data.index(bytes.fromhex("448988"))  # Matroska's Duration, eight bytes of floating point
+    source.write_bytes(data[: at + 3] + struct.pack(">d", 3.15e12) + data[at + 11 :])
+    assert "it says it lasts 3150000000 s" in await refused(source)
 
 
 async def test_a_playlist_that_points_elsewhere_is_refused(tmp_path: Path) -> None:

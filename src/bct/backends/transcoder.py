@@ -8,6 +8,7 @@ there is no network and no file to reach.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from bct.backends import sandbox
 from bct.errors import MediaError, StoreError
 from bct.media.boxes import Movie, scan
 from bct.media.probe import MediaInfo, Plan, parse
-from bct.media.sidx import front, sidx_size
+from bct.media.sidx import MAX_FRAGMENTS, front, sidx_size
 from bct.media.sync import patches
 
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
@@ -75,9 +76,7 @@ class Transcoder:
         """
         with _opened(source) as file, _created(target) as made:
             size = os.fstat(file).st_size
-            # Copying is as fast as the disk; encoding is allowed twenty times the film's own time.
-            seconds = 120 + size / 4e6 + (0 if plan.copy_video else 20 * (duration or 3600))
-            limits = sandbox.Limits(seconds, file_size=4 * size + _GIB)
+            limits = sandbox.Limits(_patience(size, plan, duration), file_size=4 * size + _GIB)
             space = _index_space(duration)
             os.lseek(made, space, os.SEEK_SET)
             arguments = (*_READ, *_streams(plan), *_MP4, f"pipe:{made}")
@@ -85,9 +84,9 @@ class Transcoder:
             finished = await sandbox.run(self.program, arguments, limits, file, made, report.line)
             if finished.code != 0:
                 raise _explained(finished)
-            movie = _completed(made, space)
-            on_progress(1.0)
-            return Made(movie, report.seconds)
+        movie = await asyncio.to_thread(_completed, target, space)
+        on_progress(1.0)
+        return Made(movie, report.seconds)
 
 
 def _streams(plan: Plan) -> Iterator[str]:
@@ -115,24 +114,34 @@ class _Progress:
             self._tell(min(1.0, self.seconds / self._duration))
 
 
+def _patience(size: int, plan: Plan, duration: float | None) -> float:
+    """Seconds. Copying is as fast as the disk; encoding may take twenty times the film's own time, and a day."""
+    encoding = 0 if plan.copy_video else 20 * (duration or 3600)
+    return min(120 + size / 4e6 + encoding, 24 * 3600)
+
+
 def _index_space(duration: float | None) -> int:
     """Bytes kept free before the first fragment, so that the index can be put there without moving the film."""
     fragments = int((duration or 6 * 3600) * 1e6 / _FRAGMENT_US) + 16
-    return sidx_size(fragments) + 8
+    return sidx_size(min(fragments, MAX_FRAGMENTS)) + 8
 
 
-def _completed(made: int, space: int) -> Movie:
-    """Puts the tracks in step, then the init segment in front of the free space, and the index into it."""
-    length = os.fstat(made).st_size
+def _completed(path: str, space: int) -> Movie:
+    """Puts the tracks in step, then the init segment in front of the free space, and the index into it.
 
-    def read(offset: int, size: int) -> bytes:
-        return os.pread(made, size, offset)
+    Runs in a thread that nothing can stop: it has the file open itself, so that a cancelled caller may clear up.
+    """
+    with open(path, "r+b", buffering=0) as file:
+        length = os.fstat(file.fileno()).st_size
 
-    for offset, data in patches(read, length, space):
-        os.pwrite(made, data, offset)
-    movie = scan(read, length, space)
-    os.pwrite(made, front(movie, read(space, movie.init_size), space), 0)
-    return movie
+        def read(offset: int, size: int) -> bytes:
+            return os.pread(file.fileno(), size, offset)
+
+        for offset, data in patches(read, length, space):
+            os.pwrite(file.fileno(), data, offset)
+        movie = scan(read, length, space)
+        os.pwrite(file.fileno(), front(movie, read(space, movie.init_size), space), 0)
+        return movie
 
 
 @contextmanager

@@ -11,10 +11,12 @@ from itertools import pairwise
 
 from bct.media.boxes import Movie
 
+MAX_FRAGMENTS = 0xFFFF
+"""What the box's count field can say."""
+
 _HEAD = struct.Struct(">I4sBxxxIIQQHH")
 _ENTRY = struct.Struct(">III")
 _FREE = struct.Struct(">I4s")
-_MAX_FRAGMENTS = 0xFFFF  # what its count field can say
 
 
 def sidx_size(fragments: int) -> int:
@@ -44,6 +46,6 @@ def front(movie: Movie, init: bytes, space: int) -> bytes:
     """
     count = len(movie.fragments)
     left = space - sidx_size(count)
-    index = sidx(movie, left) if left >= _FREE.size and count <= _MAX_FRAGMENTS else b""
+    index = sidx(movie, left) if left >= _FREE.size and count <= MAX_FRAGMENTS else b""
     padding = space - len(index)
     return init + index + _FREE.pack(padding, b"free") + bytes(padding - _FREE.size)
