@@ -59,7 +59,7 @@ async def refused(source: Path) -> str:
     [
         ("film.mkv", (*H264, *AAC), "avc1.42c00c, mp4a.40.2"),
         ("film.mov", (*H264, "-bf", "2", *AAC), "avc1.4d400c, mp4a.40.2"),
-        ("film.mp4.upload", ("-f", "mp4", *H264, "-c:a", "libmp3lame", "-ac", "2"), "avc1.42c00c, mp4a.6b"),
+        ("film.mp4.upload", ("-f", "mp4", *H264, "-c:a", "libmp3lame", "-ac", "2"), "avc1.42c00c, mp4a.6B"),
         ("film.mp4.upload", ("-f", "mp4", *H264, "-c:a", "flac"), "avc1.42c00c, flac"),
         (
             "film.webm",

@@ -63,7 +63,7 @@ def _mp4a(entry: str, box: bytes) -> str:
     at += 2 * bool(flags & 0x20)
     decoder = _descriptor(stream[at:], 0x04)
     if decoder[0] != 0x40:
-        return f"{entry}.{decoder[0]:02x}"
+        return f"{entry}.{decoder[0]:02X}"  # the registry's spelling, which browsers compare by letter
     config = _descriptor(decoder[13:], 0x05)
     kind = config[0] >> 3
     if kind == 31:
