@@ -6,6 +6,7 @@ they arise. The text is a whole sentence with the numbers in it; ``exit_code`` i
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import ClassVar
 
@@ -23,6 +24,11 @@ class BctError(Exception):
     """Root of all of them."""
 
     exit_code: ClassVar[int] = 1
+
+    @classmethod
+    def word(cls) -> str:
+        """The fixed word of this kind of error, for programs: "wallet-locked" of WalletLockedError."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__.removesuffix("Error")).lower()
 
 
 class LocalProtocolError(BctError):

@@ -213,8 +213,8 @@ class Node:
         expiry = spending.payer.params.lock.expiry
         if not may_refund(expiry, median_time):
             raise TemporaryError(
-                f"the chain takes the refund of {outpoint} in {expiry - median_time + 1} s of its own clock: it is sent "
-                "by itself then"
+                f"the chain takes the refund of {outpoint} in {expiry - median_time + 1} s of its own clock, "
+                "and it is sent by itself then"
             )
         await self.purse.refund_due(median_time)
 

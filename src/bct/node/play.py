@@ -7,7 +7,7 @@ is what gets bought; nothing else is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from itertools import count
 
@@ -79,7 +79,7 @@ class Play:
             raise TemporaryError("the title's metadata has not arrived yet")
         return geometry.length
 
-    async def read(self, start: int, end: int) -> AsyncIterator[memoryview]:
+    async def read(self, start: int, end: int) -> AsyncGenerator[memoryview]:
         """Bytes [start, end), piece by piece, each as soon as it is verified. Raises what stopped the buying."""
         geometry, store = self.swarm.geometry, self.swarm.store
         if geometry is None or store is None:

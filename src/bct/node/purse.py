@@ -185,7 +185,7 @@ class Purse:
         tip = await self._chain.tip()
         check_clock(self._clock(), tip, self._chain.network)
         rate = max(offer.fee_rate, self.config.fee_rate)
-        end_fee = self._end_fee(rate, offered)
+        end_fee = _end_fee(rate, len(terms.payees.hashes))
         left = budget.left()
         if left is not None:
             remaining = min(remaining, left - end_fee - self._wallet.funding_fee(LOCK_SIZE, rate))
@@ -225,13 +225,13 @@ class Purse:
         cost = terms.remaining(paid)
         if not cost:
             return Quote(terms.price, 0, 0, 0, 0)
-        fees = self._wallet.funding_fee(LOCK_SIZE, rate) + self._end_fee(rate, offered)
+        fees = self.fees(len(terms.payees.hashes), rate)
         return Quote(terms.price, len(paid), cost, fees, self._capacity(rate, offered, cost))
 
-    @staticmethod
-    def _end_fee(rate: int, offered: Offered) -> int:
-        """Of a settlement or a refund, whichever is dearer."""
-        return max(fee_at(rate, len(offered.terms.payees.hashes) + 2), -(-REFUND_SIZE * rate // 1000))
+    def fees(self, payees: int, rate: int | None = None) -> int:
+        """What one channel that pays so many creators costs in miner fees, funding and end. rate: ours unless said."""
+        rate = rate or self.config.fee_rate
+        return self._wallet.funding_fee(LOCK_SIZE, rate) + _end_fee(rate, payees)
 
     @staticmethod
     def _capacity(rate: int, offered: Offered, remaining: int) -> Satoshi:
@@ -353,6 +353,11 @@ class Purse:
     async def settled(self, spending: Spending) -> None:
         """Waits until the channel's end was seen."""
         await spending.over.wait()
+
+
+def _end_fee(rate: int, payees: int) -> int:
+    """Of a settlement or a refund, whichever is dearer."""
+    return max(fee_at(rate, payees + 2), -(-REFUND_SIZE * rate // 1000))
 
 
 def _purchases() -> defaultdict[Infohash, Purchase]:
