@@ -9,21 +9,24 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import cast
 
 from bct.backends.ledger import Ledger
 from bct.backends.tcp import Tcp
-from bct.bitcoin.chain import Network
+from bct.bitcoin.chain import Chain, Network
 from bct.bitcoin.keys import PrivateKey, sha256
 from bct.channel.lock import Lock
 from bct.channel.payer import Payer
 from bct.channel.state import State
-from bct.channel.store import SavedPayee
+from bct.channel.store import SavedPayee, SavedPayer
 from bct.channel.transactions import Params
 from bct.config import ChannelConfig, WireConfig
 from bct.node.hub import Hub
+from bct.node.purse import Purse
 from bct.node.seller import TitleSeller
 from bct.node.swarm import Swarm
 from bct.node.till import Till
+from bct.node.wallet import NodeWallet
 from bct.pay.offers import Policy
 from bct.pay.payee_session import PayeeKeys
 from bct.title.ranges import PieceRange
@@ -31,6 +34,7 @@ from bct.title.terms import Terms
 from bct.torrent.metainfo import Metainfo
 from bct.torrent.store import PieceStore
 from bct.units import Outpoint, Payees, PieceIndex, Satoshi, Txid
+from bct.wallet.paths import Path as KeyPath
 from tests.nodes import MemoryStore
 
 NETWORK = Network.REGTEST
@@ -67,6 +71,26 @@ def terms(metainfo: Metainfo) -> Terms:
     return Terms(NETWORK, metainfo.infohash, Satoshi(1), PAYEES, free, 1, now - 60, now + 86400, CREATOR.public).sign(
         CREATOR
     )
+
+
+def purse(ledger: Ledger) -> Purse:
+    """Viewer 0's channels: the one with the seller stands."""
+    saved = MemoryStore()
+    one = params(0)
+    saved.payer[one.outpoint] = SavedPayer(one, one.outpoint, PAYEES, SEEDER.public, "127.0.0.1", 0, b"", 0, State.OPEN)
+    wallet, no_chain = cast(NodeWallet, _OneKey()), cast(Chain, None)
+    return Purse(no_chain, saved, ledger, wallet, ChannelConfig(), lambda: int(time.time()), os.urandom)
+
+
+class _OneKey:
+    """A wallet as far as an open channel asks for one."""
+
+    locked = False
+
+    def key(self, path: KeyPath) -> PrivateKey:
+        return viewer_key(0)
+
+    def watch(self, path: KeyPath) -> None: ...
 
 
 async def selling(

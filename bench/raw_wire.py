@@ -1,10 +1,8 @@
-"""What a GiB costs on the plain wire: this engine and libtorrent, seeding the same file to the same raw peer and
-fetching it from the same raw peer, over loopback TCP in 16 KiB blocks.
+"""The other sides of `bench.seeding`: a raw peer that speaks just enough of BEP 3, and libtorrent.
 
-Each engine runs in a process of its own, which tells the CPU seconds (user and system, all threads) it spent between
-the raw peer's first request and the last byte. The raw peer is this process: it speaks just enough of BEP 3. Rounds
-alternate between the engines, rows carry medians. Fetching includes checking each piece's SHA-1 and writing the file
-(over one of the same size that is there already: finding room on the disk is nobody's wire).
+An engine runs in a process of its own and is spoken to by lines; it tells the CPU seconds (user and system, all
+threads) that it spent. Files are fetched over ones of the same size that are there already: finding room on the disk is
+nobody's wire.
 """
 
 from __future__ import annotations
@@ -18,22 +16,15 @@ import resource
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import libtorrent as lt
-import uvloop
 
-from bct.backends.tcp import Tcp
-from bct.errors import BctError
-from bct.torrent.assembly import PieceBuffer
-from bct.torrent.connection import PeerConnection, Requests
-from bct.torrent.geometry import BLOCK_SIZE, Block, PieceMap
+from bct.torrent.geometry import Block, PieceMap
 from bct.torrent.metainfo import Metainfo, build_info
-from bct.torrent.transport import Connection
 from bct.torrent.wire import (
     HANDSHAKE_SIZE,
     Bitfield,
@@ -94,18 +85,10 @@ def blank(path: Path, size: int) -> None:
             out.write(bytes(min(PIECE_LENGTH, size - out.tell())))
 
 
-def measure(name: str, torrent: Path) -> float:
-    """CPU seconds of one engine in one role for the whole file."""
-    drive = drain if name.startswith("seed") else feed
-    blank(target(torrent), torrent.with_suffix(".bin").stat().st_size)
-    with engine(name, torrent) as say:
-        return float(drive(torrent, say))
-
-
 @contextmanager
-def engine(name: str, torrent: Path) -> Iterator[Callable[[str], str]]:
+def engine(name: str, torrent: Path, module: str) -> Iterator[Callable[[str], str]]:
     """An engine in a process of its own, and a way to say a line to it and hear its answer."""
-    command = [sys.executable, "-m", "bench.raw_wire", name, str(torrent)]
+    command = [sys.executable, "-m", module, name, str(torrent)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
         def say(line: str) -> str:
@@ -185,116 +168,6 @@ def mapped(torrent: Path) -> memoryview:
         return memoryview(mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-# This engine: the smallest owners of a connection that seed or fetch one torrent
-
-
-class Seeder:
-    def __init__(self, connection: Connection, meta: Metainfo, content: memoryview) -> None:
-        self.connection, self.meta, self.content = connection, meta, content
-        self.peer = PeerConnection(PEER_ID, extensions={})
-        self.queue: deque[Block] = deque()
-
-    def received(self, data: memoryview) -> None:
-        for event in self.peer.receive_data(data):
-            match event:
-                case Handshake():
-                    rest = self.peer.accept(self.meta.infohash, self.meta.geometry)
-                    assert rest == [Interested()]
-                    self.peer.send_pieces(PieceMap(self.meta.geometry.count, full=True))
-                    self.peer.unchoke()
-                case Requests(blocks):
-                    self.queue.extend(blocks)
-        self.serve()
-
-    def serve(self) -> None:
-        geometry, content = self.meta.geometry, self.content
-        while self.queue and self.connection.buffered <= self.connection.LOW_WATER:
-            for _ in range(min(STEP, len(self.queue))):
-                index, begin, length = self.queue.popleft()
-                start = geometry.offset(index) + begin
-                self.peer.send_block(index, begin, content[start : start + length])
-            self.connection.send(self.peer.data_to_send())
-        self.connection.send(self.peer.data_to_send())
-
-    def drained(self) -> None:
-        self.serve()
-
-    def lost(self, error: BctError | None) -> None: ...
-
-
-class Fetcher:
-    """Asks for whole pieces in order, some ahead, as a player does."""
-
-    def __init__(self, connection: Connection, meta: Metainfo, out: BinaryIO, done: Callable[[], None]) -> None:
-        self.connection, self.meta, self.out, self.done = connection, meta, out, done
-        self.peer = PeerConnection(PEER_ID, meta.infohash, meta.geometry, extensions={})
-        self.next = self.finished = 0
-        self.open: dict[int, PieceBuffer[None]] = {}
-        self.spare = [bytearray(PIECE_LENGTH) for _ in range(QUEUE * BLOCK_SIZE // PIECE_LENGTH)]
-
-    def received(self, data: memoryview) -> None:
-        for event in self.peer.receive_data(data):
-            match event:
-                case Piece(index, begin, block):
-                    if self.open[index].add(begin, block, None):
-                        self.finish(self.open.pop(index))
-                case Bitfield():
-                    self.peer.set_interested(True)
-                case Unchoke():
-                    self.ask()
-        self.connection.send(self.peer.data_to_send())
-
-    def ask(self) -> None:
-        while self.spare and self.next < self.meta.geometry.count:
-            self.open[self.next] = PieceBuffer(self.next, self.spare.pop())
-            self.peer.request(self.meta.geometry.blocks(self.next))
-            self.next += 1
-
-    def finish(self, piece: PieceBuffer[None]) -> None:
-        assert piece.matches(self.meta.piece_hash(piece.index))
-        os.pwrite(self.out.fileno(), piece.buffer, self.meta.geometry.offset(piece.index))
-        self.spare.append(piece.buffer)
-        self.finished += 1
-        self.ask()
-        if self.finished == self.meta.geometry.count:
-            self.done()
-
-    def drained(self) -> None: ...
-
-    def lost(self, error: BctError | None) -> None: ...
-
-
-async def seed_bct(torrent: Path) -> None:
-    meta, content = read(torrent), mapped(torrent)
-
-    def on_connection(connection: Connection) -> None:
-        connection.start(Seeder(connection, meta, content))
-
-    listener = await Tcp().listen("127.0.0.1", 0, on_connection)
-    await hear()
-    tell(listener.port)
-    await hear()
-    started = tell(cpu())
-    await hear()
-    tell(cpu() - started)
-
-
-async def fetch_bct(torrent: Path) -> None:
-    meta, out = read(torrent), overwrite(target(torrent))
-    finished = asyncio.Event()
-    with out:
-        port = int((await hear()).split()[1])
-        started = tell(cpu())
-        connection = await Tcp().connect("127.0.0.1", port)
-        fetcher = Fetcher(connection, meta, out, finished.set)
-        connection.start(fetcher)
-        connection.send(fetcher.peer.data_to_send())
-        await finished.wait()
-        spent = cpu() - started
-    await hear()
-    tell(spent)
-
-
 # libtorrent
 
 
@@ -351,14 +224,6 @@ async def fetch_libtorrent(torrent: Path) -> None:
     tell(spent)
 
 
-ENGINES = {
-    "seed-bct": seed_bct,
-    "seed-libtorrent": seed_libtorrent,
-    "fetch-bct": fetch_bct,
-    "fetch-libtorrent": fetch_libtorrent,
-}
-
-
 def cpu() -> float:
     """Seconds this process has spent, user and system, all threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -373,7 +238,3 @@ async def hear() -> str:
 def tell(figure: float) -> float:
     print(figure, flush=True)
     return figure
-
-
-if __name__ == "__main__":
-    uvloop.run(ENGINES[sys.argv[1]](Path(sys.argv[2])))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from bct.media import sidx
 from bct.media.boxes import Fragment
 
 
@@ -52,6 +53,18 @@ class Timeline:
             for fragment, (start, end) in zip(fragments, pairwise(starts), strict=True)
         )
         return cls(tuple(steps), duration)
+
+    @classmethod
+    def of_index(cls, front: bytes, length: int) -> Timeline | None:
+        """From the index at the beginning of the film, `front`; None when there is none, or one of another file."""
+        found = sidx.starts(front)
+        if not found or len(found) < 2 or found[-1][1] > length:
+            return None
+        if any(later <= earlier for (_, earlier), (_, later) in pairwise(found)):
+            return None
+        places = [0, *(start for _, start in found[1:-1]), length]
+        steps = (Step(time, start, end) for (time, _), (start, end) in zip(found, pairwise(places), strict=False))
+        return cls(tuple(steps), found[-1][0])
 
     @classmethod
     def of_bitrate(cls, bits_per_second: int, length: int) -> Timeline:
@@ -92,6 +105,14 @@ class Playback:
         self._timeline = timeline
         self._readers: list[Reader] = []
 
+    @property
+    def reading(self) -> bool:
+        return bool(self._readers)
+
+    def learn(self, timeline: Timeline) -> None:
+        """The film's own index has come; until now its bitrate was guessed."""
+        self._timeline = timeline
+
     def open(self, start: int, end: int, now: float) -> Reader:
         """Somebody begins to read [start, end) and waits for the first byte."""
         reader = Reader(start, end, now)
@@ -110,6 +131,8 @@ class Playback:
     def wanted(self, now: float) -> list[Want]:
         """What to have next, most urgent first; no byte twice. Of equally urgent readers the newest comes first: it
         is where somebody has just moved to."""
+        if len(self._readers) == 1:
+            return list(self._of(self._readers[0], now))  # in order already, and nobody to share with
         wants = [want for reader in reversed(self._readers) for want in self._of(reader, now)]
         wants.sort(key=lambda want: want.deadline)
         found: list[Want] = []

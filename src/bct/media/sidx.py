@@ -1,4 +1,4 @@
-"""Writes the index box of a fragmented MP4 (sidx, ISO/IEC 14496-12, 8.16.3).
+"""Writes and reads the index box of a fragmented MP4 (sidx, ISO/IEC 14496-12, 8.16.3).
 
 With it at the front, a player that only reads byte ranges knows the film's length and can seek without asking for the
 end of the file first, and so without a piece being bought for it.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from itertools import pairwise
 
-from bct.media.boxes import Movie
+from bct.errors import MediaError
+from bct.media.boxes import Movie, outermost
 
 MAX_FRAGMENTS = 0xFFFF
 """What the box's count field can say."""
@@ -49,3 +50,27 @@ def front(movie: Movie, init: bytes, space: int) -> bytes:
     index = sidx(movie, left) if left >= _FREE.size and count <= MAX_FRAGMENTS else b""
     padding = space - len(index)
     return init + index + _FREE.pack(padding, b"free") + bytes(padding - _FREE.size)
+
+
+def starts(front: bytes) -> list[tuple[float, int]] | None:
+    """When, in seconds, and where, in bytes, each fragment begins; last, when and where the last one ends.
+
+    front: the beginning of a film that somebody else made, as much as there is; None when no index stands in it.
+    """
+    try:
+        box = next(box for box in outermost(lambda at, size: front[at : at + size], 1 << 62, 0) if box.kind == b"sidx")
+        _, _, version, _, timescale = struct.unpack_from(">I4sBxxxII", front, box.start)
+        time, offset = struct.unpack_from(">QQ" if version else ">II", front, box.body + 12)
+        count_at = box.body + 12 + (16 if version else 8) + 2
+        (count,) = struct.unpack_from(">H", front, count_at)
+        entries = [_ENTRY.unpack_from(front, count_at + 2 + i * _ENTRY.size) for i in range(count)]
+    except (StopIteration, MediaError, struct.error):
+        return None
+    if not timescale or any(size >> 31 for size, _, _ in entries):  # the high bit: an index of indexes
+        return None
+    ticks, at = time, box.end + offset
+    found = [(0.0, at)]
+    for size, duration, _ in entries:
+        ticks, at = ticks + duration, at + size
+        found.append(((ticks - time) / timescale, at))
+    return found

@@ -9,7 +9,7 @@ written down as it is signed, so that a restart asks for it again instead of pay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ from bct.pay.window import Window
 from bct.title.store import TitleStore
 from bct.title.terms import Terms
 from bct.torrent.metainfo import Metainfo
+from bct.torrent.store import PieceStore
 from bct.units import PieceIndex
 
 log = structlog.get_logger()
@@ -269,17 +270,18 @@ class TitleBuyer:
         geometry, store = self.swarm.geometry, self.swarm.store
         if geometry is None or store is None or self.trouble or self._closing:
             return
-        missing = [p for p in self.wanted() if p not in store.pieces and p not in self._coming]
-        if not missing:
-            return
         sources = [self._source(seat) for seat in self.seats.values() if seat.peer.wire.is_open]
-        for assignment in assign(missing, sources, geometry.size):
+        for assignment in assign(self._missing(store), sources, geometry.size):
             if not self._get(assignment):
                 break
         for seat in list(self.seats.values()):
             self._end_worn(seat)
             seat.peer.flush()
-        self._open_channels(missing)
+        self._open_channels(store)
+
+    def _missing(self, store: PieceStore) -> Iterator[PieceIndex]:
+        """What is wanted, not here, and not on its way."""
+        return (p for p in self.wanted() if p not in store.pieces and p not in self._coming)
 
     def _source(self, seat: Seat) -> Source[Peer]:
         peer, window = seat.peer, seat.window
@@ -362,7 +364,7 @@ class TitleBuyer:
             seat.wait()
             seat.peer.say(session.close(CloseReason.CAPACITY))
 
-    def _open_channels(self, missing: list[PieceIndex]) -> None:
+    def _open_channels(self, store: PieceStore) -> None:
         """One channel at a time: with the first seeder that has what is wanted and is not being paid yet."""
         seats = [seat for seat in self.seats.values() if not seat.useless]
         if any(seat.settling or (seat.spending and seat.session and seat.session.ready) for seat in seats):
@@ -372,7 +374,7 @@ class TitleBuyer:
             if session is None or session.offered is None or seat.spending:
                 continue
             terms = session.offered.terms
-            if any(terms.price_of(piece) and seat.peer.has(piece) for piece in missing):
+            if any(terms.price_of(piece) and seat.peer.has(piece) for piece in self._missing(store)):
                 seat.wait()
                 self._spawn(self._engage(seat, session, session.offered))
                 return

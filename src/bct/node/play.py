@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
-from itertools import count
 
 from bct.errors import BctError, TemporaryError
+from bct.media.playback import Playback, Timeline
 from bct.node.buyer import TitleBuyer
 from bct.node.swarm import Swarm
 from bct.pay.budget import Budget
-from bct.torrent.geometry import Geometry
 from bct.torrent.store import PieceStore
 from bct.units import PieceIndex
 
-READ_AHEAD = 8 << 20
-"""Bytes beyond a reader's place that are wanted as well."""
+READ_AHEAD = 20.0
+"""Seconds of film beyond a reader's place that are wanted as well."""
+GUESSED_BITRATE = 4_000_000
+"""Bits per second, of a film whose index has not been seen."""
 PATIENCE = 60.0
 """Seconds without a single new piece after which a reader is told to try again."""
 
@@ -37,8 +38,8 @@ class Play:
         self.first_byte_at: float | None = None
         self.read_at = self.started
         self._clock = clock
-        self._readers: dict[int, int] = {}
-        self._numbers = count()
+        self._playback: Playback | None = None
+        self._learnt = False
         self._news = asyncio.Event()
         self._closed = False
         buyer.wanted = self.wanted
@@ -48,24 +49,29 @@ class Play:
 
     @property
     def reading(self) -> bool:
-        return bool(self._readers)
+        return self._playback is not None and self._playback.reading
 
     def wanted(self) -> Iterator[PieceIndex]:
-        """Pieces by how soon a reader will want them; each reader's next piece comes before anybody's later ones."""
+        """Pieces by how soon a reader will want them."""
         geometry = self.swarm.geometry
-        if geometry is None:
+        if geometry is None or self._playback is None:
             return
-        ranges = [self._ahead(geometry, at) for at in self._readers.values()]
-        for step in range(max(map(len, ranges), default=0)):
-            for pieces in ranges:
-                if step < len(pieces):
-                    yield PieceIndex(pieces[step])
+        for want in self._playback.wanted(self._clock()):
+            first, last = geometry.locate(want.start)[0], geometry.locate(want.end - 1)[0]
+            yield from map(PieceIndex, range(first, last + 1))
 
-    @staticmethod
-    def _ahead(geometry: Geometry, at: int) -> range:
-        first, _ = geometry.locate(at)
-        last, _ = geometry.locate(min(at + READ_AHEAD, geometry.length - 1))
-        return range(first, last + 1)
+    def _readers(self, length: int) -> Playback:
+        if self._playback is None:
+            self._playback = Playback(Timeline.of_bitrate(GUESSED_BITRATE, length), READ_AHEAD)
+        return self._playback
+
+    def _learn(self, store: PieceStore, length: int) -> None:
+        """The first piece of a film that bct published holds its index."""
+        if not self._learnt and 0 in store.pieces:
+            self._learnt = True
+            timeline = Timeline.of_index(bytes(store.read(PieceIndex(0))), length)
+            if timeline:
+                self._readers(length).learn(timeline)
 
     def changed(self) -> None:
         self._news.set()
@@ -84,18 +90,20 @@ class Play:
         geometry, store = self.swarm.geometry, self.swarm.store
         if geometry is None or store is None:
             raise TemporaryError("the title's metadata has not arrived yet")
-        reader = next(self._numbers)
+        playback = self._readers(geometry.length)
+        reader = playback.open(start, end, self._clock())
         try:
             while start < end:
-                self._readers[reader] = start
                 piece, begin = geometry.locate(start)
                 await self._piece(store, piece)
+                self._learn(store, geometry.length)
                 part = store.read(piece)[begin : begin + end - start]
                 self._mark()
                 yield part
                 start += len(part)
+                playback.advance(reader, start, self._clock())
         finally:
-            del self._readers[reader]
+            playback.close(reader)
             self._mark()
 
     def _mark(self) -> None:

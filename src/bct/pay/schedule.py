@@ -43,16 +43,21 @@ class Assignment[Key: Hashable]:
 def assign[Key: Hashable](
     wanted: Iterable[PieceIndex], sources: list[Source[Key]], size: Callable[[PieceIndex], int]
 ) -> list[Assignment[Key]]:
-    """wanted: pieces not owned and not on their way, most urgent first. Uses up the sources' room."""
-    made: list[Assignment[Key]] = []
+    """wanted: pieces not owned and not on their way, most urgent first; one named twice is got once. Uses up the
+    sources' room."""
+    made: dict[PieceIndex, Assignment[Key]] = {}
+    if not any(source.room for source in sources):
+        return []
     for piece in wanted:
-        if not any(source.room for source in sources):
-            break
+        if piece in made:
+            continue
         offers = [(s, price) for s in sources if s.room and (price := s.price(piece)) is not None]
         if not offers:
             continue
         source, price = min(offers, key=lambda offer: (offer[0].eta(size(piece)), offer[1]))
         source.room -= 1
         source.waiting += size(piece)
-        made.append(Assignment(piece, source.key, price))
-    return made
+        made[piece] = Assignment(piece, source.key, price)
+        if not any(source.room for source in sources):
+            break
+    return list(made.values())
