@@ -17,11 +17,12 @@ class PieceBuffer[Peer: Hashable]:
     """One piece while it is collected. `buffer` has exactly the piece's size and belongs to this object meanwhile; it
     may be used again afterwards."""
 
-    __slots__ = ("_givers", "_missing", "buffer", "index")
+    __slots__ = ("_givers", "_missing", "_view", "buffer", "index")
 
     def __init__(self, index: int, buffer: bytearray) -> None:
         self.index = index
         self.buffer = buffer
+        self._view = memoryview(buffer)  # a bytearray would copy twice what is assigned to a part of it
         self._missing = len(buffer)
         self._givers: dict[int, Peer] = {}
 
@@ -30,7 +31,7 @@ class PieceBuffer[Peer: Hashable]:
         answerable for it. The range lies inside the piece: `PeerConnection` has seen to that."""
         if begin not in self._givers:
             self._givers[begin] = peer
-            self.buffer[begin : begin + len(data)] = data
+            self._view[begin : begin + len(data)] = data
             self._missing -= len(data)
         return not self._missing
 
