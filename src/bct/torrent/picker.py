@@ -77,7 +77,7 @@ class Picker:
     def _rarest_first(self, pieces: PieceMap) -> Iterator[int]:
         ranking = self._ranking
         if ranking is None:
-            ranking = self._ranking = sorted(reversed(self._untouched), key=self._owners.__getitem__, reverse=True)
+            ranking = self._ranking = sorted(self._untouched, key=self._owners.__getitem__)[::-1]
         while ranking and ranking[-1] not in self._untouched:
             ranking.pop()
         return (index for index in reversed(ranking) if index in pieces and index in self._untouched)
