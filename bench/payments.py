@@ -113,7 +113,7 @@ async def _round() -> tuple[float, float]:
         paid = sum(earning.account.payee.paid for earning in till.earnings.values())
         if paid != VIEWERS * EACH or served < paid * PIECE:
             raise RuntimeError(f"{paid} paid, {served} bytes served: this measures something else")
-        bare = sum(_verify_alone([payment for _, payment in one], n) for n, one in enumerate(bought))
+        bare = sum(verify_alone([payment for _, payment in one], n) for n, one in enumerate(bought))
         await ledger.close()
     return spent, bare
 
@@ -162,7 +162,7 @@ def _flight(wire: PeerConnection, payment: Payment, index: int) -> bytes:
     return b"".join(wire.data_to_send())
 
 
-def _verify_alone(payments: Sequence[Payment], number: int) -> float:
+def verify_alone(payments: Sequence[Payment], number: int) -> float:
     """The library alone, as close to its C function as Python gets; digests and keys are ready."""
     commitments = Commitments(market.params(number), (market.PAYEES,))
     point = ffi.new("secp256k1_pubkey *")
