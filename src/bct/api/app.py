@@ -14,12 +14,11 @@ from bct.api.stream import Stream
 from bct.node.daemon import Ended, Node
 
 
-def make_app(node: Node, secret: str, port: int, stop: Callable[[], Awaitable[list[Ended]]]) -> ASGIApp:
-    """secret: what the owner shows, hex. port: where the server listens. stop: see `status.router`."""
-    origin = f"http://127.0.0.1:{port}"
+def make_app(node: Node, secret: str, address: str, stop: Callable[[], Awaitable[list[Ended]]]) -> ASGIApp:
+    """secret: what the owner shows, hex. address: where it is reached, http://host:port. stop: see `status.router`."""
     app = FastAPI(title="bct", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     errors.install(app)
-    for router in (status.router(node, stop), titles.router(node), plays.router(node, origin), money.router(node)):
+    for router in (status.router(node, stop), titles.router(node), plays.router(node, address), money.router(node)):
         app.include_router(router)
     app.add_route(STREAM + "{token}/{name:path}", Stream(node).answer, methods=["GET"])
-    return Door(app, secret, port)
+    return Door(app, secret, int(address.rpartition(":")[2]))

@@ -13,7 +13,7 @@ from bct.api.errors import not_found
 from bct.api.money import MOST, ChannelView, spending_view
 from bct.api.stream import path_of
 from bct.api.titles import Base64, read_torrent, torrent_link
-from bct.errors import ConfigError, TemporaryError
+from bct.errors import BctError, ConfigError, TemporaryError
 from bct.node.daemon import Node
 from bct.node.play import Play
 from bct.node.purse import Quote
@@ -61,11 +61,20 @@ class PeerView:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleView:
+    """An error, as the API answers with it."""
+
+    error: str
+    text: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlayView:
     """here: pieces on this node. bought: pieces paid for. spent: satoshis for them, fees: satoshis committed to miners;
     together they never pass `cap`.
-    waiting_for: what keeps a reader's pieces from coming, empty when nothing does. trouble: the word of the error after
-    which nothing more is bought. rate: bytes per second. first_byte: seconds from the start until a reader had it.
+    waiting_for: what keeps a reader's pieces from coming, empty when nothing does. trouble: after which nothing more is
+    bought. rate: bytes per second. first_byte: seconds from the start until a reader had it.
     quote: only in the answer to POST, and only when the title is for sale."""
 
     token: str
@@ -80,7 +89,7 @@ class PlayView:
     fees: int
     cap: int | None
     waiting_for: str
-    trouble: str
+    trouble: TroubleView | None
     rate: int
     first_byte: float | None
     peers: list[PeerView]
@@ -109,12 +118,16 @@ def play_view(node: Node, play: Play, origin: str) -> PlayView:
         fees=budget.fees,
         cap=budget.limit,
         waiting_for=buyer.waiting_for if play.reading else "",
-        trouble=buyer.trouble.word() if buyer.trouble else "",
+        trouble=_trouble(buyer.trouble),
         rate=sum(peer.rate for peer in peers),
         first_byte=None if play.first_byte_at is None else round(play.first_byte_at - play.started, 3),
         peers=peers,
         channels=[spending_view(spending) for spending in buyer.channels],
     )
+
+
+def _trouble(error: BctError | None) -> TroubleView | None:
+    return TroubleView(error.word(), str(error), error.exit_code) if error else None
 
 
 async def start(node: Node, new: NewPlay) -> tuple[Play, Quote | None]:
@@ -152,7 +165,7 @@ async def _quote(node: Node, play: Play, link: TorrentLink) -> Quote | None:
 
 
 def router(node: Node, origin: str) -> APIRouter:
-    """origin: where the API is reached, http://host:port."""
+    """origin: where the streams are reached, http://host:port."""
     routes = APIRouter()
 
     def find(token: str) -> Play:

@@ -34,6 +34,12 @@ def bind(config: ApiConfig) -> socket.socket:
         ) from None
 
 
+def address_of(listener: socket.socket) -> str:
+    """Where the API is reached: http://host:port."""
+    host, port, *_ = listener.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

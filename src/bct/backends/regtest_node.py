@@ -109,7 +109,7 @@ class RegtestNode:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=last_words,
                 start_new_session=True,  # Ctrl-C is for us: channels are settled before the node goes
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     async def _wait_until_ready(self) -> None:
@@ -188,7 +188,7 @@ async def _answers(rpc: NodeRpc) -> bool:
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child before the program does: the kernel shall end it when we are gone."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
