@@ -11,7 +11,7 @@ from bct.channel.lock import Lock
 from bct.channel.payee import Payee
 from bct.channel.payer import Payer
 from bct.channel.state import Event
-from bct.channel.transactions import Lines, Params, Totals, spendable
+from bct.channel.transactions import Lines, Params, Totals, distinct_payees, fee_at
 from bct.units import BasisPoints, Outpoint, Payees, PubKeyHash, Satoshi, Split, Txid
 
 HOUR = 3600
@@ -85,7 +85,7 @@ def standings(draw: st.DrawFn) -> tuple[Params, Lines, Totals]:
     """A channel with one to four lines, and totals that fit it: small, large, and up to the last satoshi."""
     lines = tuple(draw(st.lists(vectors(), min_size=1, max_size=4)))
     fixed = params(draw(st.integers(1_000, 2**32 - 1)), draw(st.integers(1, 1000)), 20)
-    left = spendable(fixed, lines)
+    left = max(0, fixed.capacity - fee_at(fixed.fee_rate, distinct_payees(lines) + 2))
     totals = []
     for _ in lines:
         total = draw(st.one_of(st.integers(0, min(left, 50)), st.integers(0, left), st.just(left)))

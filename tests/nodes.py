@@ -33,7 +33,7 @@ class MemoryStore:
     payee: dict[Outpoint, SavedPayee] = field(default_factory=dict)
     payer: dict[Outpoint, SavedPayer] = field(default_factory=dict)
     title: dict[Infohash, SavedTitle] = field(default_factory=dict)
-    sequence: dict[Infohash, int] = field(default_factory=dict)
+    sequence: dict[tuple[Infohash, bytes], int] = field(default_factory=dict)
     noted: list[tuple[bytes, str]] = field(default_factory=list)
 
     async def add_payee(self, saved: SavedPayee) -> bool:
@@ -66,11 +66,15 @@ class MemoryStore:
     async def titles(self) -> list[SavedTitle]:
         return list(self.title.values())
 
-    async def lowest_sequence(self, infohash: Infohash) -> int:
-        return self.sequence.get(infohash, 0)
+    async def lowest_sequence(self, infohash: Infohash, creator: bytes) -> int:
+        return self.sequence.get((infohash, creator), 0)
+
+    async def is_sold(self, infohash: Infohash) -> bool:
+        return any(seen == infohash for seen, _ in self.sequence)
 
     async def saw_terms(self, terms: Terms) -> None:
-        self.sequence[terms.infohash] = max(terms.sequence, self.sequence.get(terms.infohash, 0))
+        key = (terms.infohash, terms.creator)
+        self.sequence[key] = max(terms.sequence, self.sequence.get(key, 0))
 
     async def note_misstep(self, key: bytes, kind: str, when: int) -> None:
         self.noted.append((key, kind))

@@ -22,7 +22,7 @@ from bct.bitcoin.script import p2pkh, p2pkh_unlock, push, push_signature
 from bct.bitcoin.tx import Tx, TxInput, TxOutput, sighash, sighash_preimage
 from bct.channel.lock import Lock, refund
 from bct.channel.timing import may_refund
-from bct.channel.transactions import Lines, Params, Totals, commitment, fee, funding_fee, settlement
+from bct.channel.transactions import Lines, Params, Totals, commitment, fee, settlement
 from bct.units import Outpoint, Payees, Satoshi
 from tests.channel_attacks import (
     Coin,
@@ -438,7 +438,7 @@ async def open_dear(chain: ChainNode, count: int) -> list[Params]:
     reward = Tx.parse(bytes.fromhex(await chain.rpc.call("getrawtransaction", block["tx"][0])))
     lock = Lock(PAYER.public, PAYEE.public, block["time"] + 12 * HOUR)
     outputs = (TxOutput(Satoshi(100_000), lock.script()),) * count
-    rest = reward.outputs[0].value - 100_000 * count - funding_fee(1000, 1, count, len(lock.script()))
+    rest = reward.outputs[0].value - 100_000 * count - 250 * (count + 1)
     funding = Tx((TxInput(Outpoint(reward.txid, 0)),), (*outputs, TxOutput(Satoshi(rest), p2pkh(CHANGE))))
     signature = PAYER.sign(sighash(funding, 0, script, reward.outputs[0].value))
     funding = replace(funding, inputs=(replace(funding.inputs[0], script=p2pkh_unlock(signature, PAYER.public)),))

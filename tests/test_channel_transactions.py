@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bct.bitcoin.keys import sha256
-from bct.bitcoin.script import p2pkh, p2pkh_hash, p2pkh_unlock
-from bct.bitcoin.tx import FINAL, Tx, TxInput, TxOutput, sighash
-from bct.channel.lock import Lock
+from bct.bitcoin.script import p2pkh_hash
+from bct.bitcoin.tx import FINAL, TxInput, sighash
 from bct.channel.transactions import (
     MAX_LINES,
     Commitments,
@@ -25,21 +23,18 @@ from bct.channel.transactions import (
     fee,
     fee_at,
     fits,
-    funding_fee,
     outputs,
     payouts,
     settlement,
-    spendable,
     takes,
 )
 from bct.errors import ConfigError
-from bct.units import BasisPoints, Outpoint, Payees, Split, Txid
+from bct.units import BasisPoints, Payees, Split
 from tests.channel_parts import (
     ALICE,
     BOB,
     CAROL,
     CHANGE,
-    EXPIRY,
     FILM,
     PAYEE,
     PAYER,
@@ -168,7 +163,7 @@ def test_a_new_line_changes_nothing_until_it_is_paid(standing: tuple[Params, Lin
 
 
 @given(standings())
-def test_what_is_called_spendable_is(standing: tuple[Params, Lines, Totals]) -> None:
+def test_capacity_less_the_largest_fee_can_always_be_spent(standing: tuple[Params, Lines, Totals]) -> None:
     assert fits(*standing)
 
 
@@ -203,16 +198,6 @@ def test_fees_in_figures() -> None:
     assert fee_at(1, 3) == 1, "rounded up"
 
 
-@pytest.mark.parametrize(("inputs", "channels"), [(1, 1), (1, 20), (30, 1), (200, 100)])
-def test_the_funding_fee_suffices(inputs: int, channels: int) -> None:
-    lock = Lock(PAYER.public, PAYEE.public, EXPIRY).script()
-    unlock = p2pkh_unlock(LONGEST_SIGNATURE, PAYER.public)
-    coins = tuple(TxInput(Outpoint(Txid(sha256(b"coin")), i), unlock) for i in range(inputs))
-    paid = (TxOutput(params().capacity, lock),) * channels
-    size = len(Tx(coins, (*paid, TxOutput(params().capacity, p2pkh(CHANGE)))).serialize())
-    assert 0 <= funding_fee(1000, inputs, channels, len(lock)) - size <= inputs + 2
-
-
 # -- the transaction itself -------------------------------------------------------------------------------------------
 
 
@@ -242,7 +227,3 @@ def test_a_channel_has_at_most_32_lines() -> None:
     lines = tuple(Payees.of((ALICE, points)) for points in range(1, MAX_LINES + 2))
     assert takes(params(), lines[:MAX_LINES])
     assert not takes(params(), lines)
-
-
-def test_spendable_of_a_channel_smaller_than_its_fee_is_nothing() -> None:
-    assert spendable(params(capacity=20), (FILM,)) == 0

@@ -141,8 +141,8 @@ async def test_a_title_is_kept_once_in_its_newest_form(tmp_path: Path) -> None:
         assert await database.titles.titles() == [plain, replace(TITLE, holding=Holding.PUBLISHED, terms=b"newer")]
 
 
-def terms(sequence: int, infohash: Infohash = FILM_HASH) -> Terms:
-    creator = key("creator")
+def terms(sequence: int, infohash: Infohash = FILM_HASH, name: str = "creator") -> Terms:
+    creator = key(name)
     unsigned = Terms(
         Network.REGTEST, infohash, Satoshi(5), FILM, (), sequence, NOW, NOW + 60, creator.public
     )  # fmt: skip
@@ -150,12 +150,16 @@ def terms(sequence: int, infohash: Infohash = FILM_HASH) -> Terms:
 
 
 async def test_the_highest_sequence_of_terms_is_remembered(titles: TitleStore) -> None:
-    assert await titles.lowest_sequence(FILM_HASH) == 0
+    creator = key("creator").public
+    assert await titles.lowest_sequence(FILM_HASH, creator) == 0
+    assert not await titles.is_sold(FILM_HASH)
     for sequence in (3, 7, 5):
         await titles.saw_terms(terms(sequence))
     await titles.saw_terms(terms(2**32 - 1, Infohash(bytes(20))))
-    assert await titles.lowest_sequence(FILM_HASH) == 7
-    assert await titles.lowest_sequence(Infohash(bytes(20))) == 2**32 - 1
+    await titles.saw_terms(terms(2**32 - 1, name="stranger"))  # who wants the creator's own to be refused for ever
+    assert await titles.lowest_sequence(FILM_HASH, creator) == 7
+    assert await titles.lowest_sequence(Infohash(bytes(20)), creator) == 2**32 - 1
+    assert await titles.is_sold(FILM_HASH)
 
 
 async def test_missteps_are_counted_by_seeder(titles: TitleStore) -> None:

@@ -58,4 +58,6 @@ async def test_a_film_is_bought_piece_by_piece_and_settled_60_to_40(
         assert [o.value for o in settlement.outputs[:2]] == [37, 25]
         assert settlement.outputs[0].script == p2pkh(seeder.creator_key().hash)
         await miner.mine()
-        assert (await chain.place(settlement.txid)).confirmations == 1
+        place = await chain.place(settlement.txid)
+        assert place is not None
+        assert place.confirmations == 1

@@ -12,4 +12,6 @@ FILES = made()
 @pytest.mark.parametrize("path", FILES)
 def test_a_generated_file_is_current(path: str) -> None:
     written = (ROOT / path).read_text(encoding="utf-8")
-    assert written == FILES[path], f"{path} differs from the code: run python -m tests.make_vectors and look at the diff"
+    assert written == FILES[path], (
+        f"{path} differs from the code: run python -m tests.make_vectors and look at the diff"
+    )

@@ -15,7 +15,7 @@ from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx, TxOutput, sighash, sighash_preimage
 from bct.channel.lock import EXPIRY_END, EXPIRY_MIN, Lock, refund
 from bct.channel.state import FINAL_STATES, TABLE, Role, State
-from bct.channel.transactions import Lines, Params, Totals, commitment, fee, fee_at, fits, funding_fee, settlement
+from bct.channel.transactions import Lines, Params, Totals, commitment, fee, fee_at, fits, settlement
 from bct.units import BasisPoints, Payees, Satoshi, Split, txid_hex
 from tests.channel_attacks import (
     SCRIPT_CODE,
@@ -58,10 +58,6 @@ def build() -> Json:
         "splits": [split_vector(shares) for shares in SHARES],
         "fees": [
             {"rate": rate, "outputs": n, "fee": fee_at(rate, n)} for rate in (1, 100, 999, 1000) for n in (1, 3, 20)
-        ],
-        "funding_fees": [
-            {"rate": 100, "inputs": i, "channels": n, "lock_size": 212, "fee": funding_fee(100, i, n, 212)}
-            for i, n in ((1, 1), (2, 1), (3, 20))
         ],
         "commitments": [commitment_vector(name, *case) for name, case in COMMITMENTS.items()],
         "refunds": refunds(),

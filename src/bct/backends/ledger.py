@@ -6,7 +6,7 @@ it; each record's checksum covers the one before it, back to this file's random 
 record that does not fit; and after one failed write the ledger takes no more.
 
 One thread writes. While it waits for the disk, records gather, and the next sync covers them all: a sync costs about
-the same for one record as for a thousand. After a sync it rests three milliseconds: on a disk that syncs faster than that,
+the same for one record as for a thousand. After a sync it rests three milliseconds: on a disk that syncs faster,
 a busy node would otherwise spend more on syncs than on payments. A record that comes to an idle ledger does not wait.
 
     header   magic 8 | version u32 | first sequence u64 | file id 16 | checksum 8          44 bytes

@@ -21,7 +21,6 @@ from bct.units import Outpoint, Payees, PubKeyHash, Satoshi
 _COMMITMENT_BASE = 197  # bytes of a settlement without outputs, both signatures at their longest
 _OUTPUT = 34  # bytes of one P2PKH output
 _VALUE = struct.Struct("<Q")
-_P2PKH_INPUT = 149  # at its longest: outpoint 36, script 1 + 74 + 34, sequence 4
 
 MAX_LINES = 32
 """Each payment is rebuilt over all lines: with more of them that work would outweigh checking the signature."""
@@ -65,12 +64,6 @@ def fee_at(rate: int, outputs: int) -> Satoshi:
     return Satoshi(-(-(_COMMITMENT_BASE + _OUTPUT * outputs) * rate // 1000))
 
 
-def funding_fee(rate: int, inputs: int, channels: int, lock_size: int) -> Satoshi:
-    """Upper bound for a funding transaction with P2PKH inputs, that many channel outputs, and change."""
-    size = 10 + inputs * _P2PKH_INPUT + channels * (9 + lock_size) + _OUTPUT
-    return Satoshi(-(-size * rate // 1000))
-
-
 def payouts(params: Params, lines: Lines, totals: Totals) -> list[tuple[PubKeyHash, int]]:
     """(hash, satoshis) before change: creators merged by hash in line order, then the seeder; zeros left out."""
     creators: dict[PubKeyHash, int] = {}
@@ -95,12 +88,6 @@ def outputs(params: Params, lines: Lines, totals: Totals) -> tuple[TxOutput, ...
     change = params.capacity - fee_at(params.fee_rate, len(paid) + 1) - sum(totals)
     everyone = [*paid, (params.change, change)] if change else paid
     return tuple(TxOutput(Satoshi(amount), p2pkh(payee)) for payee, amount in everyone)
-
-
-def spendable(params: Params, lines: Lines) -> int:
-    """The most that totals may add up to whatever they are: capacity less the fee with every output present."""
-    most_outputs = distinct_payees(lines) + 2
-    return max(0, params.capacity - fee_at(params.fee_rate, most_outputs))
 
 
 def fits(params: Params, lines: Lines, totals: Totals) -> bool:

@@ -59,7 +59,7 @@ class Library:
             swarm = self._swarm(metainfo)
             swarm.store = await asyncio.to_thread(self._stores.open, metainfo)
             if saved.holding is Holding.WATCHED:
-                swarm.priced = await self._store.lowest_sequence(saved.infohash) > 0
+                swarm.priced = await self._store.is_sold(saved.infohash)
             self._offer(swarm, saved)
 
     def metainfo(self, infohash: Infohash) -> Metainfo | None:
@@ -83,7 +83,7 @@ class Library:
             price=publication.price,
             payees=publication.payees,
             free=publication.free,
-            sequence=await self._store.lowest_sequence(metainfo.infohash) + 1,
+            sequence=await self._store.lowest_sequence(metainfo.infohash, creator.public) + 1,
             valid_from=now - 60,
             valid_until=now - 60 + LONGEST_VALIDITY,
             creator=creator.public,

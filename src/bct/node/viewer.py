@@ -23,6 +23,9 @@ from bct.torrent.store import PieceStores
 log = structlog.get_logger()
 
 METADATA_SECONDS = 20.0
+CLOSE_SECONDS = 10.0
+STOP_SECONDS = 4.0
+"""How long a seeder may take to settle; when the node stops there is less time."""
 TICK_SECONDS = 1.0
 SYNC_TICKS = 5
 
@@ -48,7 +51,7 @@ class Viewer:
         """Every play is settled."""
         if self._ticker:
             self._ticker.cancel()
-        await asyncio.gather(*(self.close(play) for play in list(self.plays.values())))
+        await asyncio.gather(*(self.close(play, STOP_SECONDS) for play in list(self.plays.values())))
 
     # -- from a link to a play ----------------------------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ class Viewer:
             swarm = self._hub.swarms[link.infohash] = Swarm(link.infohash, metainfo, None)
             swarm.priced = link.creator is not None
         known = asyncio.Event()
-        lowest = await self._titles.lowest_sequence(link.infohash)
+        lowest = await self._titles.lowest_sequence(link.infohash, link.creator) if link.creator else 0
         buyer = TitleBuyer(swarm, self._purse, self._titles, link.creator, budget, lowest, lambda _: known.set())
         if not swarm.complete:
             swarm.buyer = buyer
@@ -134,11 +137,11 @@ class Viewer:
 
     # -- while it runs, and after -------------------------------------------------------------------------------------
 
-    async def close(self, play: Play) -> None:
+    async def close(self, play: Play, seconds: float = CLOSE_SECONDS) -> None:
         """Settles what the play opened; what was bought stays here."""
         if self.plays.pop(play.token, None) is None:
             return
-        await play.close()
+        await play.close(seconds)
         self.leave(play.swarm, play.buyer)
         if play.swarm.store:
             await asyncio.to_thread(play.swarm.store.sync)

@@ -40,8 +40,16 @@ class TitleStore(Protocol):
 
     async def titles(self) -> list[SavedTitle]: ...
 
-    async def lowest_sequence(self, infohash: Infohash) -> int:
-        """The highest sequence number of terms seen for this torrent; 0 for none."""
+    async def lowest_sequence(self, infohash: Infohash, creator: bytes) -> int:
+        """The highest sequence number of terms seen for this torrent under this creator's key; 0 for none.
+
+        Under this key alone: anybody can sign terms for any infohash with a key of his own and the highest number
+        there is, and the true creator's would be refused for ever.
+        """
+        ...
+
+    async def is_sold(self, infohash: Infohash) -> bool:
+        """Whether anybody's terms were seen for this torrent."""
         ...
 
     async def saw_terms(self, terms: Terms) -> None: ...

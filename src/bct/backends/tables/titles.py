@@ -80,10 +80,16 @@ class TitleTables:
             for row in rows
         ]
 
-    async def lowest_sequence(self, infohash: Infohash) -> int:
-        """The highest sequence number of terms seen for this torrent; 0 for none."""
-        query = select(func.max(TERMS_SEEN.c.sequence)).where(TERMS_SEEN.c.infohash == infohash)
+    async def lowest_sequence(self, infohash: Infohash, creator: bytes) -> int:
+        """See `TitleStore`."""
+        seen = (TERMS_SEEN.c.infohash == infohash) & (TERMS_SEEN.c.creator == creator)
+        query = select(TERMS_SEEN.c.sequence).where(seen)
         return await self._run(lambda db: db.execute(query).scalar() or 0)
+
+    async def is_sold(self, infohash: Infohash) -> bool:
+        """See `TitleStore`."""
+        query = select(func.count()).where(TERMS_SEEN.c.infohash == infohash)
+        return await self._run(lambda db: bool(db.execute(query).scalar()))
 
     async def saw_terms(self, terms: Terms) -> None:
         """Terms whose signature was checked."""
