@@ -38,8 +38,7 @@ async def start(stack: AsyncExitStack, home: Home, config: ChainConfig) -> Chain
 
 async def connect(stack: AsyncExitStack, config: ChainConfig) -> ChainNode:
     """A chain that has answered. Raises ChainError."""
-    network = Network[config.network.upper()]
-    chain = ChainNode(network, config.url, Path(config.cookie_file), config.zmq)
+    chain = ChainNode(Network[config.network.upper()], config.url, Path(config.cookie_file), config.zmq)
     stack.push_async_callback(chain.close)
     found = (await chain.rpc.call("getblockchaininfo"))["chain"]
     if found != config.network:

@@ -1,11 +1,14 @@
-"""Speaks to the running node over its API; its errors come out as the errors they were."""
+"""Speaks to the running node over its API; its errors come out as the errors they were.
+
+The standard library's HTTP is enough for that, and is there in a tenth of the time that httpx takes to import.
+"""
 
 from __future__ import annotations
 
 import json
+from http.client import HTTPConnection, HTTPException
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 from bct import errors
 from bct.cli.home import Home
@@ -34,15 +37,12 @@ class NodeClient:
         self._home = home
         try:
             self.found: dict[str, Any] = json.loads(home.running.read_bytes())
-            secret = home.cookie.read_text().strip()
+            self._secret = home.cookie.read_text().strip()
         except FileNotFoundError:
             raise self._silent() from None
         except (OSError, ValueError) as error:
             raise AuthError(f"the running node's files in {home.root} cannot be read: {error}") from None
         self.address: str = self.found["api"]
-        self._http = httpx.Client(
-            base_url=self.address, headers={"Authorization": f"Bearer {secret}"}, timeout=TIMEOUT, trust_env=False
-        )
 
     def get(self, path: str) -> Any:
         return self._call("GET", path)
@@ -54,17 +54,31 @@ class NodeClient:
         return self._call("DELETE", path)
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
+        """The answer's JSON. Raises the error that the node answers with, NotRunningError when nothing does."""
         try:
-            response = self._http.request(method, path, json=body)
-        except httpx.ConnectError:
+            status, raw = self._exchange(method, path, json.dumps(body).encode())
+        except ConnectionRefusedError:
             raise self._silent() from None
-        except httpx.HTTPError as error:
+        except (OSError, HTTPException) as error:
             text = f"the node at {self.address} broke off: {error or type(error).__name__}; its log is {self._home.log}"
             raise NotRunningError(text) from None
-        answer = _read(response)
-        if response.is_success:
-            return answer
-        raise error_of(answer)
+        try:
+            answer = json.loads(raw)
+        except ValueError:
+            raise NotRunningError(f"what answers at {self.address} is no bct node: start it with bct up") from None
+        if status >= 400:
+            raise error_of(answer)
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {self._secret}", "Content-Type": "application/json"}
+        connection = HTTPConnection(urlsplit(self.address).netloc, timeout=TIMEOUT)
+        try:
+            connection.request(method, path, None if method == "GET" else body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
 
     def _silent(self) -> NotRunningError:
         return NotRunningError(f"no node runs in {self._home.root}: start it with bct up")
@@ -73,10 +87,3 @@ class NodeClient:
 def error_of(said: dict[str, str]) -> BctError:
     """The error that an answer tells of."""
     return _KINDS.get(said.get("error", ""), BctError)(said.get("text", "the node did not say why"))
-
-
-def _read(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        raise NotRunningError(f"what answers at {response.url} is no bct node: start it with bct up") from None

@@ -18,7 +18,7 @@ from bct.backends.regtest_node import find_bitcoind
 from bct.bitcoin.chain import Header
 from bct.bitcoin.keys import PrivateKey, verify
 from bct.channel.timing import CLOCK_BEHIND
-from bct.cli import chains, wiring
+from bct.cli import chains, keys
 from bct.cli.client import NodeClient
 from bct.cli.home import Home
 from bct.config import Config
@@ -120,7 +120,7 @@ def _disk(home: Home) -> str:
 
 def _wallet(home: Home, config: Config, passphrase: str) -> str:
     home.check()
-    keyring = wiring.load_keys(home, config, passphrase)
+    keyring = keys.load(home, config, passphrase)
     return "sealed; give --passphrase-file to look inside" if keyring.locked else "opens"
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from bct.backends import keyfile
 from bct.backends.database import Database
-from bct.bitcoin.chain import Chain, Network
+from bct.bitcoin.chain import Chain
 from bct.channel.lock import Lock
 from bct.channel.state import State
 from bct.channel.store import SavedPayer
 from bct.channel.transactions import Params
 from bct.cli import chains
 from bct.cli.home import Home
+from bct.cli.keys import network_of
 from bct.config import ChannelConfig, Config
 from bct.errors import ConfigError
 from bct.units import WHOLE, Payees, PubKeyHash
@@ -42,7 +43,7 @@ async def restore(home: Home, config: Config, words: str, passphrase: str) -> di
         stack.push_async_callback(database.close)
         for channel in found.channels:
             await database.channels.add_payer(saved_of(channel, keyring, config.channel, int(time.time())))
-        keyfile.create(home.wallet, words, Network[config.chain.network.upper()], passphrase)
+        keyfile.create(home.wallet, words, network_of(config), passphrase)
     return {
         "satoshi": sum(coin.value for coin in found.coins),
         "coins": len(found.coins),

@@ -5,33 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 
-from bct.backends import keyfile
 from bct.backends.database import Database
 from bct.backends.disk import DiskStores
 from bct.backends.ledger import Ledger
 from bct.backends.tcp import Tcp
-from bct.bitcoin.chain import Network
 from bct.cli import chains
 from bct.cli.home import Home
 from bct.config import Config
-from bct.errors import ConfigError
 from bct.node.daemon import Node, Parts
 from bct.wallet.keyring import Keyring
-
-
-def read_passphrase(file: Path | None) -> str:
-    """The first line of the file; empty when none is given. Raises ConfigError."""
-    if file is None:
-        return os.environ.get("BCT_PASSPHRASE", "")
-    try:
-        passphrase = file.read_text().split("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the passphrase file {file} cannot be read: {error}") from None
-    if not passphrase:
-        raise ConfigError(f"the first line of the passphrase file {file} is empty")
-    return passphrase
 
 
 async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: Keyring) -> Node:
@@ -68,8 +51,3 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
     )
     nodes.append(Node(config, parts))
     return nodes[0]
-
-
-def load_keys(home: Home, config: Config, passphrase: str) -> Keyring:
-    """Raises ConfigError, AuthError, StoreError."""
-    return keyfile.load(home.wallet, Network[config.chain.network.upper()], passphrase)

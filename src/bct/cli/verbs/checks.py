@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 def doctor(session: Session, passphrase_file: PassphraseFile = None, settings: Set = None) -> None:
     """Look whether everything a node needs is here and works; ends with 1 when something does not."""
     from bct.cli import doctor
-    from bct.cli.wiring import read_passphrase
+    from bct.cli.keys import read_passphrase
 
     findings = doctor.examine(session.home, session.config(settings or []), read_passphrase(passphrase_file))
     good = all(one.good for one in findings)

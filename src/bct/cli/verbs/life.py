@@ -42,11 +42,10 @@ def init(session: Session, passphrase_file: PassphraseFile = None) -> None:
     Example: `bct init --passphrase-file secret.txt`
     """
     from bct.backends import keyfile
-    from bct.bitcoin.chain import Network
     from bct.bitcoin.hd import ENTROPY_SIZE, words_of_entropy
-    from bct.cli.wiring import read_passphrase
+    from bct.cli.keys import network_of, read_passphrase
 
-    network = Network[session.config().chain.network.upper()]
+    network = network_of(session.config())
     passphrase = read_passphrase(passphrase_file)
     session.home.make()
     words = words_of_entropy(secrets.token_bytes(ENTROPY_SIZE))
@@ -92,11 +91,10 @@ def _announce(session: Session, running: dict[str, Any]) -> None:
 
 
 def _serve(session: Session, flags: list[str], passphrase_file: Path | None) -> None:
-    from bct.cli import logs, service
-    from bct.cli.wiring import load_keys, read_passphrase
+    from bct.cli import keys, logs, service
 
     config = session.config(flags)
-    keyring = load_keys(session.home, config, read_passphrase(passphrase_file))
+    keyring = keys.load(session.home, config, keys.read_passphrase(passphrase_file))
     logs.set_up()
     session.home.make()
     ended = service.run(session.home, config, keyring, lambda found: _announce(session, found))

@@ -72,11 +72,10 @@ def send(
 def words(session: Session, passphrase_file: PassphraseFile = None) -> None:
     """Show the twelve words. Whoever has them has the money."""
     from bct.backends import keyfile
-    from bct.bitcoin.chain import Network
-    from bct.cli.wiring import read_passphrase
+    from bct.cli.keys import network_of, read_passphrase
 
     session.home.check()
-    network = Network[session.config().chain.network.upper()]
+    network = network_of(session.config())
     shown = keyfile.read_words(session.home.wallet, network, read_passphrase(passphrase_file))
     session.result({"words": shown}, shown)
 
@@ -98,7 +97,7 @@ def restore(
     """
     from bct.bitcoin.hd import check_words
     from bct.cli import recovery
-    from bct.cli.wiring import read_passphrase
+    from bct.cli.keys import read_passphrase
 
     config = session.config(settings or [])
     given = check_words(_typed_words(words_file))
