@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from bct.channel.state import State
 from bct.errors import BctError, FundsError, RemoteProtocolError, StoreError, TemporaryError
 from bct.node.peer import Peer
 from bct.node.purse import Purse, Spending
@@ -420,17 +422,17 @@ class TitleBuyer:
             seat.peer.say(seat.session.add_line())
             seat.peer.flush()
 
-    async def close(self, reason: CloseReason = CloseReason.DONE) -> None:
-        """Closes every channel that is in use here and waits until each is settled, 10 s at most."""
+    async def close(self, seconds: float, reason: CloseReason = CloseReason.DONE) -> None:
+        """Closes every channel that is in use here and waits so long for each to be settled, those included that their
+        seeders have closed already."""
         self._closing = True
-        waiting = []
         for seat in self.seats.values():
             if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
                 seat.peer.say(seat.session.close(reason))
                 seat.peer.flush()
-                waiting.append(self._purse.settled(seat.spending))
-        if waiting:
-            await asyncio.wait([asyncio.ensure_future(w) for w in waiting], timeout=10)
+        closing = [spending.over.wait() for spending in self.channels if spending.payer.state is State.CLOSING]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*closing), seconds)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import suppress
 
 from bct.errors import BctError, TemporaryError
 from bct.media.playback import Playback, Timeline
@@ -126,10 +125,10 @@ class Play:
             except TimeoutError:
                 raise TemporaryError(f"nothing has come for {PATIENCE:.0f} s: no peer sends piece {piece}") from None
 
-    async def close(self) -> None:
-        """Ends its readers, settles, and forgets the peers that were needed for this play alone."""
+    async def close(self, seconds: float) -> None:
+        """Ends its readers, settles, and forgets the peers that were needed for this play alone. seconds: how long to
+        wait for seeders to settle."""
         self._closed = True
         self._news.set()
-        with suppress(TimeoutError):
-            await self.buyer.close()
+        await self.buyer.close(seconds)
         self.buyer.stop()

@@ -350,10 +350,6 @@ class Purse:
         if sequences:
             await self._ledger.wait(sequences[-1])
 
-    async def settled(self, spending: Spending) -> None:
-        """Waits until the channel's end was seen."""
-        await spending.over.wait()
-
 
 def _end_fee(rate: int, payees: int) -> int:
     """Of a settlement or a refund, whichever is dearer."""
