@@ -24,7 +24,7 @@ from bct.errors import ConfigError
 from bct.units import WHOLE, Payees, PubKeyHash
 from bct.wallet.keyring import Keyring
 from bct.wallet.paths import channel_change, channel_payer
-from bct.wallet.recovery import Answer, Ask, AskHistory, AskSpender, AskTransaction, OpenChannel, Recovered, Search
+from bct.wallet.recovery import Answer, Ask, AskHistory, AskSpender, AskTransaction, FoundChannel, Recovered, Search
 
 _NOBODY = bytes(33)
 _UNKNOWN = bytes(20)
@@ -41,8 +41,10 @@ async def restore(home: Home, config: Config, words: str, passphrase: str) -> di
         found = await search(chain, keyring)
         database = await Database.open(home.database)
         stack.push_async_callback(database.close)
-        for channel in found.channels:
-            await database.channels.add_payer(saved_of(channel, keyring, config.channel, int(time.time())))
+        known = {saved.params.outpoint for saved in await database.channels.payers()}
+        for channel in (*found.channels, *found.ended):
+            if channel.outpoint not in known:
+                await database.channels.add_payer(saved_of(channel, keyring, config.channel, int(time.time())))
         keyfile.create(home.wallet, words, network_of(config), passphrase)
     return {
         "satoshi": sum(coin.value for coin in found.coins),
@@ -71,15 +73,16 @@ async def _answer(chain: Chain, ask: Ask) -> Answer:
             return await chain.spender(outpoint)
 
 
-def saved_of(channel: OpenChannel, keyring: Keyring, config: ChannelConfig, now: int) -> SavedPayer:
-    """The channel as the node keeps it, as far as the chain tells. It can only end: by the seeder's settlement, or by
-    our refund. Who the seeder is, and what its commitments pay to whom, is not on the chain and not needed for either.
-    """
+def saved_of(channel: FoundChannel, keyring: Keyring, config: ChannelConfig, now: int) -> SavedPayer:
+    """The channel as the node keeps it, as far as the chain tells. One that is open can only end: by the seeder's
+    settlement, or by our refund. Who the seeder is, and what its commitments pay to whom, is not on the chain and not
+    needed for either."""
     derived = channel.anchor, channel.outpoint.index
     lock = Lock(keyring.key(channel_payer(*derived)).public, channel.payee, channel.expiry)
     change = keyring.key(channel_change(*derived)).hash
     params = Params(
         channel.outpoint, channel.capacity, lock, change, PubKeyHash(_UNKNOWN), config.fee_rate, config.max_outputs
     )
+    state = State.DONE if channel.closing else State.CLOSING
     nobody = Payees.of((_UNKNOWN, WHOLE))
-    return SavedPayer(params, channel.anchor, nobody, _NOBODY, "", 0, channel.funding, now, State.CLOSING)
+    return SavedPayer(params, channel.anchor, nobody, _NOBODY, "", 0, channel.funding, now, state, channel.closing)

@@ -19,7 +19,7 @@ from the bytes, and whose a script is follows from the words.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from bct.bitcoin.chain import HistoryItem, Spend
@@ -77,9 +77,9 @@ type Asking[T] = Generator[Ask, Answer, T]
 
 
 @dataclass(frozen=True, slots=True)
-class OpenChannel:
-    """A channel whose capacity nobody has spent. Its keys: `channel_payer` and the like of (anchor, outpoint.index).
-    expiry: Unix seconds. funding: raw."""
+class FoundChannel:
+    """A channel we opened. Its keys: `channel_payer` and the like of (anchor, outpoint.index). expiry: Unix seconds.
+    funding: raw, and so is closing: what spent the capacity; empty while nothing has."""
 
     outpoint: Outpoint
     anchor: Outpoint
@@ -88,15 +88,18 @@ class OpenChannel:
     expiry: int
     height: int | None
     funding: bytes
+    closing: bytes = b""
 
 
 @dataclass(slots=True)
 class Recovered:
-    """What was found. used: for each branch, one more than the highest index that was ever paid."""
+    """What was found. channels: the open ones. ended: the others, whose change or refund may be among the coins. used:
+    for each branch, one more than the highest index that was ever paid."""
 
     coins: list[Coin] = field(default_factory=list)
-    channels: list[OpenChannel] = field(default_factory=list)
+    channels: list[FoundChannel] = field(default_factory=list)
     used: dict[Path, int] = field(default_factory=dict)
+    ended: list[FoundChannel] = field(default_factory=list)
 
 
 class Search:
@@ -162,20 +165,21 @@ class Search:
                 yield from self._channel(tx, vout, spend)
 
     def _channel(self, funding: Tx, vout: int, spend: Spend) -> Asking[None]:
-        """If the output is a channel that we opened: keeps it if it is open, else follows what came back of it."""
+        """If the output is a channel that we opened: keeps it, and follows what came back of it if it is over."""
         anchor, output = funding.inputs[0].outpoint, funding.outputs[vout]
         lock = self._read_lock(output.script)
         if lock is None or lock.payer != self._keyring.key(channel_payer(anchor, vout)).public:
             return
         outpoint = Outpoint(spend.txid, vout)
+        found = FoundChannel(outpoint, anchor, output.value, lock.payee, lock.expiry, spend.height, funding.serialize())
         end = yield from _spender(outpoint)
         if end is None:
-            self.found.channels.append(
-                OpenChannel(outpoint, anchor, output.value, lock.payee, lock.expiry, spend.height, funding.serialize())
-            )
+            self.found.channels.append(found)
         else:
+            closing = yield from _transaction(end.txid)
+            self.found.ended.append(replace(found, closing=closing.serialize()))
             ours = {self._script(path): path for path in (channel_change(anchor, vout), channel_refund(anchor, vout))}
-            self._meet((yield from _transaction(end.txid)), end.txid, end.height, ours)
+            self._meet(closing, end.txid, end.height, ours)
 
     def _script(self, path: Path) -> bytes:
         return p2pkh(self._keyring.key(path).hash)
