@@ -55,7 +55,7 @@ LONGEST_SIGNATURE = (2**255 + 1).to_bytes(32) + (2**254).to_bytes(32)
 
 
 def test_62_sat_at_60_percent() -> None:
-    assert FILM.split.of(62) == ((37,), 25)
+    assert FILM.split.of(62) == ([37], 25)
 
 
 @given(splits(), st.integers(0, 2**32))

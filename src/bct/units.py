@@ -90,11 +90,14 @@ class Split:
             raise ConfigError(f"shares add up to at most 10000 basis points, got {sum(self.shares)}")
         object.__setattr__(self, "_upto", tuple(accumulate(self.shares)))
 
-    def of(self, total: int) -> tuple[tuple[Satoshi, ...], Satoshi]:
+    def of(self, total: int) -> tuple[list[int], int]:
         """(each creator's satoshis in order, the seeder's). They add up to `total` exactly."""
-        bounds = [total * upto // WHOLE for upto in self._upto]
-        creators = tuple([Satoshi(b - a) for a, b in zip([0, *bounds], bounds, strict=False)])
-        return creators, Satoshi(total - bounds[-1])
+        creators, before = [], 0
+        for upto in self._upto:
+            bound = total * upto // WHOLE
+            creators.append(bound - before)
+            before = bound
+        return creators, total - before
 
 
 @dataclass(frozen=True, slots=True)

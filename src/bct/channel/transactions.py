@@ -66,6 +66,10 @@ def fee_at(rate: int, outputs: int) -> Satoshi:
 
 def payouts(params: Params, lines: Lines, totals: Totals) -> list[tuple[PubKeyHash, int]]:
     """(hash, satoshis) before change: creators merged by hash in line order, then the seeder; zeros left out."""
+    if len(lines) == 1:  # nearly every payment's case, and nothing to merge in it
+        shares, seeder = lines[0].split.of(totals[0])
+        paid = [(payee, share) for payee, share in zip(lines[0].hashes, shares, strict=True) if share]
+        return [*paid, (params.payout, seeder)] if seeder else paid
     creators: dict[PubKeyHash, int] = {}
     seeder = 0
     for payees, total in zip(lines, totals, strict=True):
