@@ -34,6 +34,8 @@ class WireConfig:
     listen_host: str = "127.0.0.1"
     listen_port: int = 6881
     """0: any free port."""
+    public_host: str = ""
+    """Name or address under which others reach this node, for the links it gives out; empty: `listen_host`."""
     max_peers: int = 2000
     max_peers_per_address: int = 64
     handshake_timeout: float = 10.0

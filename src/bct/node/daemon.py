@@ -172,7 +172,7 @@ class Node:
     def link(self, saved: SavedTitle) -> TorrentLink:
         """The link that finds this title here."""
         creator = title_terms.decode(saved.terms).creator if saved.terms else None
-        here = Address(self.config.wire.listen_host, self.hub.port)
+        here = Address(self.config.wire.public_host or self.config.wire.listen_host, self.hub.port)
         return TorrentLink(saved.infohash, creator, saved.name, (here,))
 
     async def publish(self, publication: Publication) -> SavedTitle:
