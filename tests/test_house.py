@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from bct.errors import RemoteProtocolError
+from bct.pay.messages import MESSAGES, CloseReason, Codec, Fault, Message, Refusal
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -90,3 +93,37 @@ def test_documents_name_only_verbs_that_run_has() -> None:
     known = set(re.findall(r"\./run (\w+)", usage))
     for path in tracked("*.md"):
         assert set(re.findall(r"\./run (\w+)", path.read_text())) <= known, path
+
+
+def field_kind(codec: Codec) -> str:
+    """As docs/PROTOCOL.md writes it, found out by reading zeros, and a count that is too high."""
+    value, end = codec.read(bytes(100), 0)
+    if isinstance(value, int):
+        return f"u{8 * end}"
+    if value:
+        return str(end)
+    with pytest.raises(RemoteProtocolError, match="at most") as refused:
+        codec.read(b"\xff" * end, 0)
+    most = re.findall(r"at most (\d+)", str(refused.value))[0]
+    return f"{'b' if isinstance(value, bytes) else 'n'}{8 * end} <= {most}"
+
+
+def wire_name(message: type[Message]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", message.__name__).upper()
+
+
+def test_the_protocols_page_lists_every_message_as_it_is() -> None:
+    page = (ROOT / "docs/PROTOCOL.md").read_text()
+    listed = re.findall(r"^\| 0x(\w\w) \| (\w+) \| [VS, ]+ \| (.*?) \| (.*?)\|$", page, re.M)
+    assert [(int(number, 16), name, fields) for number, name, fields, _ in listed] == [
+        (message.TYPE, wire_name(message), ", ".join(f"{field} {field_kind(codec)}" for field, codec in message.LAYOUT))
+        for message in MESSAGES
+    ]
+    unsigned = [name for _, name, fields, by in listed if "signature" in fields and not by.strip()]
+    assert not unsigned, f"{unsigned}: the page does not say who signs"
+
+
+@pytest.mark.parametrize("words", [CloseReason, Refusal, Fault])
+def test_the_protocols_page_lists_every_reason(words: type[CloseReason | Refusal | Fault]) -> None:
+    page = " ".join((ROOT / "docs/PROTOCOL.md").read_text().split())
+    assert ", ".join(f"{word.value} {word.name}" for word in words) in page
