@@ -42,13 +42,14 @@ log = structlog.get_logger()
 class Earning:
     """One channel as the shell sees it: the account, and what it needs to be settled and watched."""
 
-    def __init__(self, saved: SavedPayee, account: Account, block: str) -> None:
-        """block: the address block it was opened from."""
+    def __init__(self, saved: SavedPayee, account: Account, block: str, now: int) -> None:
+        """block: the address block it was opened from. now: when this node came to know it, also by a restart: its
+        viewer then has the idle time to come back."""
         self.saved = saved
         self.account = account
         self.block = block
         self.sightings: list[Sighting] = []
-        self.idle_since: int | None = saved.created
+        self.idle_since: int | None = now
         self.settlement = saved.settlement
 
     @property
@@ -106,7 +107,7 @@ class Till:
             replayed = found.get(saved.params.outpoint, [])
             cap = self._config.exposure_fresh
             account = restore(saved.params, saved.nonce, saved.payees, saved.state, replayed, cap, piece_size)
-            self._add(Earning(saved, account, ""))
+            self._add(Earning(saved, account, "", self.clock()))
 
     def _add(self, earning: Earning) -> None:
         self.earnings[earning.outpoint] = earning
@@ -200,7 +201,7 @@ class Till:
         saved = SavedPayee(params, account.nonce, account.payee.lines[0], found.raws, self.clock())
         if not await self._store.add_payee(saved):
             return session.unfunded(Fault.BAD_OPEN, "this offer, or this funding, has opened a channel already")
-        earning = Earning(saved, account, _block(peer.connection.remote[0]))
+        earning = Earning(saved, account, _block(peer.connection.remote[0]), self.clock())
         earning.sightings.append(sighting)
         self._add(earning)
         log.info("channel opened", channel=str(account.outpoint), capacity=params.capacity, peer=str(peer))
