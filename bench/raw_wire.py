@@ -78,7 +78,7 @@ def overwrite(path: Path) -> BinaryIO:
 
 def blank(path: Path, size: int) -> None:
     """Fills a file with zeros, in place if it is there."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     with path.open("r+b") as out:
         for _ in range(0, size, PIECE_LENGTH):

@@ -169,6 +169,8 @@ async def _read(play: Play, metainfo: Metainfo) -> None:
 
 async def _download(torrent: Path, metainfo: Metainfo, creator: bytes | None) -> None:
     with tempfile.TemporaryDirectory(dir=torrent.parent) as directory:
+        # Over a file that is there already, like libtorrent's: finding room on the disk is nobody's wire.
+        raw_wire.blank(Path(directory) / metainfo.infohash.hex() / "data", metainfo.length)
         store = DiskStore.open(Path(directory), metainfo)
         ledger = Ledger.open(Path(directory) / "payer.ledger", lambda _: None)
         purse = market.purse(ledger)

@@ -81,7 +81,7 @@ def test_a_seek_opens_a_new_reader_whose_needs_come_first() -> None:
 def test_nothing_is_wanted_beyond_the_range_a_player_asked_for() -> None:
     playing = playback()
     playing.open(150, 320, now=50)
-    assert playing.wanted(50) == [Want(150, 200, 50), Want(200, 300, 50.5), Want(300, 320, 51.5)]
+    assert list(playing.wanted(50)) == [Want(150, 200, 50), Want(200, 300, 50.5), Want(300, 320, 51.5)]
 
 
 def test_nothing_is_wanted_beyond_the_end_nor_by_a_reader_that_has_all() -> None:
@@ -98,7 +98,7 @@ def test_two_readers_of_the_same_bytes_want_them_once_and_by_the_earlier_time() 
     playing.advance(ahead, 250, now=50)  # two and a half seconds buffered
     playing.open(0, LENGTH, now=50)
     assert draw(playing, 50) == "0123456............."
-    wants = playing.wanted(50)
+    wants = list(playing.wanted(50))
     assert sum(want.end - want.start for want in wants) == 700
 
 
@@ -128,7 +128,7 @@ def test_no_byte_is_wanted_twice_or_in_the_past_and_each_readers_next_is_wanted(
         reader = playing.open(start, LENGTH, now=at)
         playing.advance(reader, min(start + taken, LENGTH - 1), now=at)
         places.append(reader.position)
-    wants = playing.wanted(30)
+    wants = list(playing.wanted(30))
     assert [want.deadline for want in wants] == sorted(want.deadline for want in wants)
     assert all(want.start < want.end and want.deadline >= 30 for want in wants)
     covered = [byte for want in wants for byte in range(want.start, want.end)]

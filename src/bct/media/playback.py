@@ -12,7 +12,7 @@ Times are seconds on any clock that does not go back; bytes are offsets in the f
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -128,11 +128,11 @@ class Playback:
     def close(self, reader: Reader) -> None:
         self._readers.remove(reader)
 
-    def wanted(self, now: float) -> list[Want]:
+    def wanted(self, now: float) -> Iterable[Want]:
         """What to have next, most urgent first; no byte twice. Of equally urgent readers the newest comes first: it
         is where somebody has just moved to."""
         if len(self._readers) == 1:
-            return list(self._of(self._readers[0], now))  # in order already, and nobody to share with
+            return self._of(self._readers[0], now)  # in order already, and nobody to share with
         wants = [want for reader in reversed(self._readers) for want in self._of(reader, now)]
         wants.sort(key=lambda want: want.deadline)
         found: list[Want] = []

@@ -265,6 +265,11 @@ class TitleBuyer:
             return "the payment channel: it is being opened"
         return ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._coming)
+
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def pump(self) -> None:

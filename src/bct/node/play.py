@@ -112,7 +112,8 @@ class Play:
 
     async def _piece(self, store: PieceStore, piece: PieceIndex) -> None:
         """Waits until the piece is here."""
-        self.buyer.pump()
+        if piece not in store.pieces or not self.buyer.busy:
+            self.buyer.pump()  # else whatever arrives next does it
         while piece not in store.pieces:
             trouble: BctError | None = self.buyer.trouble
             if trouble:
