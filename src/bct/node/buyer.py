@@ -454,6 +454,10 @@ class TitleBuyer:
         self.pump()
 
     def stop(self) -> None:
+        """Nothing more is asked for; its channels are free for another play."""
+        self._closing = True
+        for seat in self.seats.values():
+            self._let_go(seat)
         for task in self._tasks:
             task.cancel()
 

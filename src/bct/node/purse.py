@@ -314,7 +314,9 @@ class Purse:
         await self._move(spending, spending.payer.state, tx.serialize() if tx else b"")
         txid = txid_hex(tx.txid) if tx else ""
         log.info("spending channel", channel=str(spending.outpoint), what=event.value, txid=txid)
-        if tx:
+        if event is Event.FUNDING_LOST:
+            self._wallet.drop(Tx.parse(spending.saved.funding))
+        elif tx:
             self._wallet.saw(tx)
             spending.over.set()
 

@@ -97,6 +97,11 @@ class NodeWallet:
         if height is None and (moved.gained or moved.spent):
             self._unmined[tx.txid] = tx
 
+    def drop(self, tx: Tx) -> None:
+        """The transaction will never be mined: its coins, as far as nobody else spent them, are ours again."""
+        self._unmined.pop(tx.txid, None)
+        self._wallet.drop(tx)
+
     async def new_block(self) -> None:
         """Looks where our unmined transactions are now. Raises ChainError."""
         for txid, tx in list(self._unmined.items()):

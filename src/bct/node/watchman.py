@@ -91,7 +91,8 @@ class Watchman:
     async def _look_at_earning(self, earning: Earning, height: int) -> None:
         if earning.state in FINAL_STATES:
             return
-        event, tx = await self._what_happened(earning.outpoint, earning.state, height)
+        funding = earning.saved.funding[-1] if earning.account.cap is not None and earning.saved.funding else b""
+        event, tx = await self._what_happened(earning.outpoint, earning.state, funding, height)
         if event and can(Role.PAYEE, earning.state, event):
             await self._till.happened(earning, event, tx)
         if earning.state is State.CLOSING:
@@ -101,15 +102,22 @@ class Watchman:
     async def _look_at_spending(self, spending: Spending, height: int) -> None:
         if spending.payer.state in FINAL_STATES:
             return
-        event, tx = await self._what_happened(spending.outpoint, spending.payer.state, height)
+        funding = spending.saved.funding
+        event, tx = await self._what_happened(spending.outpoint, spending.payer.state, funding, height)
         if event and can(Role.PAYER, spending.payer.state, event):
             await self._purse.happened(spending, event, tx)
 
-    async def _what_happened(self, outpoint: Outpoint, state: State, height: int) -> tuple[Event | None, Tx | None]:
-        """What the chain's word about this outpoint means for a channel in this state."""
+    async def _what_happened(
+        self, outpoint: Outpoint, state: State, funding: bytes, height: int
+    ) -> tuple[Event | None, Tx | None]:
+        """What the chain's word about this outpoint means for a channel in this state. funding: the transaction that
+        made the outpoint, while it may still fail to be mined."""
         spend = await self._chain.spender(outpoint)
+        if spend is None and state in _SEEN:
+            return Event.UNSEEN, None
         if spend is None:
-            return (Event.UNSEEN if state in _SEEN else None), None
+            lost = funding and await self._is_lost(Tx.parse(funding), height)
+            return (Event.FUNDING_LOST if lost else None), None
         raw = await self._chain.transaction(spend.txid)
         if raw is None:
             raise ChainError("the chain names a spender that it does not have: it is reorganising")
@@ -117,3 +125,10 @@ class Watchman:
         if state in _SEEN and spend.height is not None and height - spend.height >= DEEP:
             return Event.BURIED, tx
         return (Event.SETTLEMENT_SEEN if tx.inputs[0].sequence == FINAL else Event.REFUND_SEEN), tx
+
+    async def _is_lost(self, funding: Tx, height: int) -> bool:
+        """Whether another transaction spent one of the funding's coins, so deep that no reorg brings them back."""
+        if await self._chain.place(funding.txid) is not None:
+            return False
+        spends = [await self._chain.spender(i.outpoint) for i in funding.inputs]
+        return any(s is not None and s.height is not None and height - s.height >= DEEP for s in spends)

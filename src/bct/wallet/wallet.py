@@ -47,6 +47,7 @@ class Wallet:
     def __init__(self) -> None:
         self._coins: dict[Outpoint, Coin] = {}
         self._spent: dict[Outpoint, Coin] = {}
+        self._spenders: dict[Outpoint, Txid] = {}
         self._heights: dict[Txid, int | None] = {}
         self._parents: dict[Txid, list[Txid]] = {}
         self._paths: dict[bytes, Path] = {}
@@ -91,17 +92,19 @@ class Wallet:
         self._heights[txid] = height
         self._parents[txid] = [i.outpoint.txid for i in tx.inputs]
         self._spent |= {outpoint: self._coins.pop(outpoint) for outpoint in spent}
+        self._spenders |= dict.fromkeys(spent, txid)
         self._coins |= {coin.outpoint: coin for coin in gained}
         return Moved(tuple(map(self._placed, gained)), tuple(self._placed(self._spent[outpoint]) for outpoint in spent))
 
     def drop(self, tx: Tx) -> None:
-        """The transaction will never be mined: what it paid us is gone, what it spent is ours again."""
+        """The transaction will never be mined: what it paid us is gone, and what it spent, unless another transaction
+        did, is ours again."""
         txid = tx.txid
         for index in range(len(tx.outputs)):
             self._coins.pop(Outpoint(txid, index), None)
-        for spent in tx.inputs:
-            if coin := self._spent.pop(spent.outpoint, None):
-                self._coins[coin.outpoint] = replace(coin, reserved=False)
+        for outpoint in [i.outpoint for i in tx.inputs if self._spenders.get(i.outpoint) == txid]:
+            del self._spenders[outpoint]
+            self._coins[outpoint] = replace(self._spent.pop(outpoint), reserved=False)
 
     def _new_coins(self, tx: Tx, txid: Txid) -> list[Coin]:
         """What it pays us, where that is not known yet, or known and spent."""
