@@ -69,8 +69,8 @@ class Seat:
 class TitleBuyer:
     """The `Buyer` of a swarm.
 
-    creator: the key of the link, None for an ordinary torrent. budget: what the play may cost. playing_time: seconds
-    the title lasts, for the channel's expiry.
+    creator: the key of the link, None for an ordinary torrent. budget: what the play may cost. on_metadata: called
+    once it is known what the torrent holds.
     """
 
     def __init__(
@@ -184,6 +184,8 @@ class TitleBuyer:
             case Ready(opened, missed):
                 seat.settling_since = None
                 self._agreed(seat, opened, missed)
+                if self._closing:
+                    self._say_close(seat, CloseReason.DONE)
             case LineNeeded(missed):
                 self._agreed(seat, (), missed)
                 self._spawn(self._add_line(seat))
@@ -405,6 +407,9 @@ class TitleBuyer:
             return
         if seat.spending not in self.channels:
             self.channels.append(seat.spending)
+        if self._closing:
+            await self._purse.declined(seat.spending)
+            return
         if peer.closed:
             self._purse.release(seat.spending)
             return
@@ -422,22 +427,28 @@ class TitleBuyer:
 
     async def _add_line(self, seat: Seat) -> None:
         if seat.session and seat.spending:
-            await self._purse.lined(seat.spending, seat.session.line)
+            await self._purse.lined(seat.spending, seat.session.line, self.budget)
             seat.wait()
             seat.peer.say(seat.session.add_line())
             seat.peer.flush()
 
     async def close(self, seconds: float, reason: CloseReason = CloseReason.DONE) -> None:
-        """Closes every channel that is in use here and waits so long for each to be settled, those included that their
-        seeders have closed already."""
+        """Closes every channel that is in use here, as soon as it is open, and waits so long for each to be settled,
+        those included that their seeders have closed already."""
         self._closing = True
-        for seat in self.seats.values():
-            if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
-                seat.peer.say(seat.session.close(reason))
-                seat.peer.flush()
-        closing = [spending.over.wait() for spending in self.channels if spending.payer.state is State.CLOSING]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*closing), seconds)
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                for seat in self.seats.values():
+                    self._say_close(seat, reason)
+                closing = [one for one in self.channels if one.in_use or one.payer.state is State.CLOSING]
+                await asyncio.gather(*(spending.over.wait() for spending in closing))
+
+    @staticmethod
+    def _say_close(seat: Seat, reason: CloseReason) -> None:
+        if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
+            seat.peer.say(seat.session.close(reason))
+            seat.peer.flush()
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

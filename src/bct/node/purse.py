@@ -25,7 +25,7 @@ from bct.channel.payer import Payer
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.channel.store import ChannelStore, SavedPayer
 from bct.channel.timing import accepts_payments, check_clock, expiry_for, may_refund, now_of
-from bct.channel.transactions import Params, Totals, fee_at
+from bct.channel.transactions import Params, Totals, distinct_payees, fee_at
 from bct.config import ChannelConfig
 from bct.errors import FundsError, RemoteProtocolError
 from bct.node.wallet import NodeWallet
@@ -266,13 +266,17 @@ class Purse:
         self.purchases[spending.outpoint][infohash].add(price)
         self._ledger.append(records.encode(Bought(spending.outpoint, line, infohash, piece, price)))
 
-    async def lined(self, spending: Spending, line: int) -> None:
-        """Makes the newest line durable before it is added on the wire."""
-        record = Lined(spending.outpoint, line, spending.payer.lines[line])
+    async def lined(self, spending: Spending, line: int, budget: Budget) -> None:
+        """Makes the newest line durable before it is added on the wire. Raises FundsError when the dearer settlement,
+        with the line's outputs in it, would pass the budget."""
+        lines, rate = spending.payer.lines, spending.payer.params.fee_rate
+        budget.commit(_end_fee(rate, distinct_payees(lines)) - _end_fee(rate, distinct_payees(lines[:line])))
+        record = Lined(spending.outpoint, line, lines[line])
         await self._ledger.wait(self._ledger.append(records.encode(record)))
 
     async def ready(self, spending: Spending) -> None:
-        """The seeder has taken the channel."""
+        """The seeder has taken the channel. What it proved on RESUME may be above our marks: they are saved anew."""
+        self._ledger.append(records.encode(Reserved(spending.outpoint, spending.payer.reserved)))
         await self._move(spending, spending.payer.state)
 
     async def _move(self, spending: Spending, state: State, closing: bytes = b"") -> None:
