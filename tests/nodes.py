@@ -98,9 +98,16 @@ class Stores:
 
 @asynccontextmanager
 async def running_node(
-    root: Path, chain: Chain, words: str | None = None, store: MemoryStore | None = None, **channel: int
+    root: Path,
+    chain: Chain,
+    words: str | None = None,
+    store: MemoryStore | None = None,
+    others: tuple[Chain, ...] = (),
+    handshake_timeout: float = 10.0,
+    **channel: int,
 ) -> AsyncIterator[Node]:
-    """A node in `root`; the same root, words and store bring it back after a restart."""
+    """A node in `root`; the same root, words and store bring it back after a restart. others: further sources that
+    are asked about fundings."""
     (root / "incoming").mkdir(parents=True, exist_ok=True)
     store = store or MemoryStore()
     keyring = Keyring.of_words(words or words_of_entropy(secrets.token_bytes(16)))
@@ -114,12 +121,26 @@ async def running_node(
         await payee.close()
         await payer.close()
 
-    config = Config(wire=WireConfig(listen_port=0), channel=ChannelConfig(**channel))
+    config = Config(
+        wire=WireConfig(listen_port=0, handshake_timeout=handshake_timeout), channel=ChannelConfig(**channel)
+    )
     payout = keyring.key((*paths.PAYOUT, 0)).hash
     node = Node(
         config,
         Parts(
-            (chain,), Tcp(), Stores(root), store, store, payee, payer, earned, spent, keyring, payout, os.urandom, close
+            (chain, *others),
+            Tcp(),
+            Stores(root),
+            store,
+            store,
+            payee,
+            payer,
+            earned,
+            spent,
+            keyring,
+            payout,
+            os.urandom,
+            close,
         ),
     )
     holder.append(node)

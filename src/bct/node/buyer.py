@@ -327,8 +327,8 @@ class TitleBuyer:
 
     def _pay(self, seat: Seat, piece: PieceIndex, price: int) -> bool:
         session, spending = seat.session, seat.spending
-        if session is None or spending is None:
-            return False
+        if session is None or spending is None or not session.affords(price, self._purse.now):
+            return False  # what the schedule gave it before this piece has used up its room
         if spending.payer.needs_reserve(session.line, price):
             self._reserve(seat, price)
             return False
@@ -405,14 +405,12 @@ class TitleBuyer:
         except FundsError as error:
             self._pass_over(seat, error)
             return
+        if peer.closed or self._closing:
+            self.budget.release(await self._purse.unsaid(seat.spending, message))
+            seat.spending = None
+            return
         if seat.spending not in self.channels:
             self.channels.append(seat.spending)
-        if self._closing:
-            await self._purse.declined(seat.spending)
-            return
-        if peer.closed:
-            self._purse.release(seat.spending)
-            return
         seat.wait()
         peer.say(message)
         peer.flush()
