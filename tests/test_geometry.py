@@ -73,6 +73,16 @@ def test_a_map_is_the_set_it_was_told(case: tuple[int, set[int]]) -> None:
     assert set(PieceMap.from_bytes(pieces.to_bytes(), count)) == indices
 
 
+@given(st.integers(1, 70).flatmap(lambda n: st.tuples(*(st.sets(st.integers(0, n - 1)) for _ in "ab"), st.just(n))))
+def test_what_one_map_lacks_of_another(case: tuple[set[int], set[int], int]) -> None:
+    mine, theirs, count = case
+    maps = PieceMap(count), PieceMap(count)
+    for pieces, indices in zip(maps, (mine, theirs), strict=True):
+        for index in indices:
+            pieces.add(index)
+    assert maps[0].lacking(maps[1]) == sorted(theirs - mine)
+
+
 @given(st.integers(1, 70))
 def test_full_is_said_with_the_spare_bits_clear(count: int) -> None:
     full = PieceMap(count, full=True)

@@ -161,7 +161,7 @@ class PeerConnection:
         self.choking = self.peer_choking = True
         self.interested = self.peer_interested = False
         self._phase = Phase.HANDSHAKE
-        self._is_first = True  # no message about pieces has come: a bitfield is in order
+        self._is_first = True  # no message about pieces has come
         self._extension_names = extensions
         self._their_ids: dict[str, int] = {}
         self._held: bytearray | None = None
@@ -455,9 +455,14 @@ class PeerConnection:
                 raise RemoteProtocolError("too-many", f"over {_MAX_EARLY} messages about a torrent we asked about")
             return
         match message:
-            case Bitfield() | HaveAll() | HaveNone():
+            case Bitfield() | HaveAll() | HaveNone() if self._is_first:
                 self.pieces = self._all_pieces(message, self.geometry.count)
                 events.append(message)
+            case Bitfield() | HaveAll():  # aria2 says it again where that is shorter than a `have` for each new piece
+                new = self.pieces.lacking(self._all_pieces(message, self.geometry.count))
+                events += [Have(index) for index in new if self.pieces.add(index)]
+            case HaveNone():
+                raise RemoteProtocolError("late-have-none", "'have none' is the first word about pieces, or not said")
             case Have(index):
                 if self.pieces.add(self.geometry.check_piece(index)):
                     events.append(message)
@@ -473,8 +478,6 @@ class PeerConnection:
         self._is_first = False
 
     def _all_pieces(self, message: Bitfield | HaveAll | HaveNone, count: int) -> PieceMap:
-        if not self._is_first:
-            raise RemoteProtocolError("late-bitfield", "a bitfield is sent first, before any other word about pieces")
         if isinstance(message, Bitfield):
             return PieceMap.from_bytes(message.bits, count)
         self._needs_fast(message)

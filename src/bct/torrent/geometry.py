@@ -112,6 +112,13 @@ class PieceMap:
         self._bits[index >> 3] |= 0x80 >> (index & 7)
         return True
 
+    def lacking(self, other: PieceMap) -> list[int]:
+        """What `other`, of the same torrent, has and this one has not; in order."""
+        size = (self.count + 7) // 8
+        new = int.from_bytes(other.to_bytes()) & ~int.from_bytes(self.to_bytes())
+        spread = enumerate(new.to_bytes(size))
+        return [8 * at + bit for at, byte in spread if byte for bit in range(8) if byte & 0x80 >> bit]
+
     def __contains__(self, index: int) -> bool:
         return self._full or (self._bits is not None and bool(self._bits[index >> 3] & (0x80 >> (index & 7))))
 
