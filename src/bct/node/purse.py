@@ -32,7 +32,7 @@ from bct.node.wallet import NodeWallet
 from bct.pay import records
 from bct.pay.budget import Budget
 from bct.pay.ledger import Ledger
-from bct.pay.messages import Message
+from bct.pay.messages import Message, Resume
 from bct.pay.offers import least_capacity
 from bct.pay.payer_session import Offered, PayerSession
 from bct.pay.records import Bought, Lined, Record, Reserved
@@ -80,6 +80,8 @@ class Spending:
     saved: SavedPayer
     payer: Payer
     pieces: set[tuple[Infohash, PieceIndex]] = field(default_factory=set)
+    fees: int = 0
+    """Committed to miners when it was opened, in this run of the node."""
     in_use: bool = False
     unknown: bool = False
     """The seeder says that it does not have this channel: it is not offered again."""
@@ -211,7 +213,7 @@ class Purse:
         )  # fmt: skip
         await self._store.add_payer(saved)
         spending = self._add(saved, ())
-        spending.in_use = True
+        spending.in_use, spending.fees = True, funded.fee + end_fee
         log.info("channel opening", channel=str(outpoint), capacity=capacity, fee=funded.fee)
         message = session.open(
             spending.payer, self.key(spending), self._handle(), funded.vout, funded.beef, self.config.idle
@@ -288,6 +290,17 @@ class Purse:
     def release(self, spending: Spending) -> None:
         """No connection uses it any more; it can be resumed."""
         spending.in_use = False
+
+    async def unsaid(self, spending: Spending, message: Message) -> int:
+        """The OPEN or RESUME was not sent after all. A channel whose OPEN nobody has is void, and its coins are free.
+        The fees that will not be paid."""
+        self.release(spending)
+        if isinstance(message, Resume):
+            return 0
+        await self.happened(spending, Event.FUNDING_LOST, None)
+        del self.spendings[spending.outpoint]
+        self._wallet.release_coins(i.outpoint for i in Tx.parse(spending.saved.funding).inputs)
+        return spending.fees
 
     async def declined(self, spending: Spending) -> None:
         """The seeder does not take, or does not know, the channel. Its coins are free again unless the funding got

@@ -41,6 +41,10 @@ class Budget:
         self._check(fees, "miner fees")
         self.fees += fees
 
+    def release(self, fees: int) -> None:
+        """Takes back what was committed for a transaction that nobody will ever see."""
+        self.fees -= fees
+
     def _check(self, amount: int, what: str) -> None:
         if not self.allows(amount):
             raise FundsError(
