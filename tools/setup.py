@@ -210,7 +210,7 @@ def give_up(text: str) -> NoReturn:
 GOALS: dict[str, list[Callable[[], None]]] = {
     "bct": [environment, runtime, bsv_node],
     "demo": [environment, runtime, bsv_node, footage, film],
-    "test": [clients, environment, dev, bsv_node, footage, javascript],
+    "test": [clients, environment, dev, bsv_node, footage, film, javascript],
     "lock": [environment, dev],
 }
 

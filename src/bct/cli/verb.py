@@ -85,15 +85,19 @@ _COMMON = {
 }
 
 
-def verb(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def verb(
+    app: typer.Typer, name: str | None = None, *, alone: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a command of a function whose first argument is a `Session`: adds --json, --data-dir and --network, and
-    turns errors into their sentence and exit code."""
+    turns errors into their sentence and exit code. alone: without these options, for a verb that is about no node."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
 
         @functools.wraps(function)
-        def command(as_json: bool, data_dir: Path | None, network: NetworkName | None, **arguments: Any) -> None:
+        def command(
+            as_json: bool = False, data_dir: Path | None = None, network: NetworkName | None = None, **arguments: Any
+        ) -> None:
             session = Session(Home.at(data_dir), as_json, network.value if network else None)
             try:
                 function(session, **arguments)
@@ -105,7 +109,7 @@ def verb(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., N
 
         common = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
-            for name, (kind, option, default) in _COMMON.items()
+            for name, (kind, option, default) in ({} if alone else _COMMON).items()
         ]
         parameters = [*(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *common]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

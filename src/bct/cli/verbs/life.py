@@ -42,6 +42,7 @@ def init(session: Session, passphrase_file: PassphraseFile = None) -> None:
     Example: `bct init --passphrase-file secret.txt`
     """
     from bct.backends import keyfile
+    from bct.bitcoin import address
     from bct.bitcoin.hd import ENTROPY_SIZE, words_of_entropy
     from bct.cli.keys import network_of, read_passphrase
 
@@ -50,7 +51,12 @@ def init(session: Session, passphrase_file: PassphraseFile = None) -> None:
     session.home.make()
     words = words_of_entropy(secrets.token_bytes(ENTROPY_SIZE))
     keyring = keyfile.create(session.home.wallet, words, network, passphrase)
-    made = {"data_dir": str(session.home.root), "words": words, "identity": keyring.identity.public.hex()}
+    made = {
+        "data_dir": str(session.home.root),
+        "words": words,
+        "identity": keyring.identity.public.hex(),
+        "payout": address.encode(keyring.payout, network),
+    }
     session.result(made, lambda: _show_words(session.home, words))
 
 
