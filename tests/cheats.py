@@ -41,13 +41,18 @@ from bct.torrent.extension import BCT_PAY, ExtendedHandshake
 from bct.torrent.geometry import Block, PieceMap
 from bct.torrent.metainfo import Metainfo
 from bct.torrent.wire import Handshake, Piece
-from bct.units import PubKeyHash
+from bct.units import PieceIndex, PubKeyHash
 
 PATIENCE = 5.0
 
 
 def now() -> int:
     return int(time.time())
+
+
+def some_pieces(count: int) -> list[PieceIndex]:
+    """So many pieces that cost something."""
+    return [PieceIndex(index) for index in range(2, 2 + count)]
 
 
 class Wired:
@@ -201,7 +206,7 @@ class CheatingViewer(Wired):
         """A channel, paid by `purse_of`'s wallet, up to READY."""
         offered = await self.offered()
         message, self.spending = await purse_of.purse.engage(
-            self.session, offered, ("127.0.0.1", 0), remaining, Budget(None)
+            self.session, offered, ("127.0.0.1", 0), some_pieces(remaining), Budget(None)
         )
         self.spending.payer.reserve(0, 1, remaining)
         self.say(message)

@@ -400,7 +400,7 @@ class TitleBuyer:
             return
         try:
             message, seat.spending = await self._purse.engage(
-                session, offered, peer.connection.remote, offered.terms.remaining(missing), self.budget
+                session, offered, peer.connection.remote, missing, self.budget
             )
         except FundsError as error:
             self._pass_over(seat, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain as joined
 
@@ -36,6 +36,7 @@ from bct.pay.messages import Message, Resume
 from bct.pay.offers import least_capacity
 from bct.pay.payer_session import Offered, PayerSession
 from bct.pay.records import Bought, Lined, Record, Reserved
+from bct.title.terms import Terms
 from bct.units import Infohash, Outpoint, PieceIndex, PubKeyHash, Satoshi, txid_hex
 from bct.wallet import paths
 
@@ -155,30 +156,38 @@ class Purse:
     # -- opening and resuming -----------------------------------------------------------------------------------------
 
     async def engage(
-        self, session: PayerSession, offered: Offered, address: tuple[str, int], remaining: int, budget: Budget
+        self,
+        session: PayerSession,
+        offered: Offered,
+        address: tuple[str, int],
+        missing: Sequence[PieceIndex],
+        budget: Budget,
     ) -> tuple[Message, Spending]:
-        """RESUME of the channel we have with this seeder, or OPEN of a new one. remaining: satoshis the title still
-        costs. Raises FundsError when the wallet or the budget has too little."""
-        price = offered.terms.price
-        old = self._usable(session.context.seeder_key, price)
+        """RESUME of the channel we have with this seeder, or OPEN of a new one. missing: pieces that are not here.
+        Raises FundsError when the wallet or the budget has too little."""
+        old = self._usable(session.context.seeder_key, offered.terms, missing)
         if old is not None:
             old.in_use = True
             return session.resume(old.payer, self.key(old), self._handle()), old
-        return await self._open(session, offered, address, remaining, budget)
+        return await self._open(session, offered, address, offered.terms.remaining(missing), budget)
 
-    def _usable(self, seeder: bytes, price: int) -> Spending | None:
-        for spending in self.spendings.values():
-            payer = spending.payer
-            if (
-                spending.saved.seeder == seeder
-                and not spending.in_use
-                and not spending.unknown
-                and payer.state in (State.OPENING, State.OPEN)
-                and accepts_payments(payer.params.lock.expiry, self.now)
-                and payer.room(0, price)
-            ):
-                return spending
-        return None
+    def _usable(self, seeder: bytes, terms: Terms, missing: Sequence[PieceIndex]) -> Spending | None:
+        """One that has paid for missing pieces, be it full or old; else one with room and time for one more."""
+        ours = [
+            spending
+            for spending in self.spendings.values()
+            if spending.saved.seeder == seeder
+            and not spending.in_use
+            and not spending.unknown
+            and spending.payer.state in (State.OPENING, State.OPEN)
+        ]
+        owed = (one for one in ours if any(one.has_bought(terms.infohash, piece) for piece in missing))
+        roomy = (
+            one
+            for one in ours
+            if accepts_payments(one.payer.params.lock.expiry, self.now) and one.payer.room(0, terms.price)
+        )
+        return next(joined(owed, roomy), None)
 
     async def _open(
         self, session: PayerSession, offered: Offered, address: tuple[str, int], remaining: int, budget: Budget
