@@ -7,6 +7,7 @@ word.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -123,6 +124,8 @@ class Peer:
         self.heard_at = now
         self.said_at = now
         self.closed = False
+        self.ended = asyncio.Event()
+        """Set when the connection is over and everybody has let go of it."""
         self._random = hub.random(RANDOM_SIZE)
         self._key: PrivateKey | None = None
         self._joiner = Joiner()
@@ -170,6 +173,7 @@ class Peer:
         self.hub.gone(self)
         if self.swarm:
             self.swarm.gone(self)
+        self.ended.set()
 
     # -- Orderer: what `Fetching` reports ---------------------------------------------------------------------------
 

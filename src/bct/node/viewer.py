@@ -10,6 +10,7 @@ import structlog
 
 from bct.errors import BctError, ConfigError, TemporaryError
 from bct.node.buyer import TitleBuyer
+from bct.node.dialer import Dialer
 from bct.node.hub import Hub
 from bct.node.play import Play
 from bct.node.purse import Purse
@@ -42,6 +43,7 @@ class Viewer:
         self._stores = stores
         self._titles = titles
         self._clock = clock
+        self._dialers: dict[Swarm, Dialer] = {}
         self._ticker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -98,15 +100,11 @@ class Viewer:
         return swarm, buyer
 
     async def _connect(self, swarm: Swarm, link: TorrentLink) -> None:
-        """To every peer of the link at once; one that answers is enough."""
-        if swarm.complete or swarm.peers:
+        """To every peer of the link, from now until `leave`; one that answers is enough."""
+        if swarm.complete or swarm in self._dialers:
             return
-        tries = [self._hub.connect(peer.host, peer.port, swarm) for peer in link.peers]
-        results = await asyncio.gather(*tries, return_exceptions=True)
-        if results and all(isinstance(result, BaseException) for result in results):
-            raise TemporaryError(f"none of the {len(results)} peers in the link answers: {results[0]}")
-        if not results:
-            raise ConfigError("the link names no peer (x.pe): give one with --peer host:port")
+        dialer = self._dialers[swarm] = Dialer(self._hub, swarm, link.peers)
+        await dialer.start()
 
     @staticmethod
     async def _wait(known: asyncio.Event, link: TorrentLink) -> None:
@@ -129,6 +127,8 @@ class Viewer:
     def leave(self, swarm: Swarm, buyer: TitleBuyer) -> None:
         """Lets go of the peers that were needed for the buyer alone."""
         buyer.stop()
+        if dialer := self._dialers.pop(swarm, None):
+            dialer.stop()
         swarm.buyer = None
         for peer in swarm:
             peer.close()
