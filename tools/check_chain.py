@@ -1,7 +1,7 @@
 """What the chain says about one payment channel, told without bct: standard library, own parser, the node's raw bytes.
 
-    python tools/check_chain.py --rpc http://127.0.0.1:18332 --cookie regtest/.cookie --funding TXID --settlement TXID \\
-        --creator ADDRESS --seeder ADDRESS --share 6000 --price 1 --pieces 85 --since 102
+    python tools/check_chain.py --rpc http://127.0.0.1:18332 --cookie regtest/.cookie --funding TXID \\
+        --settlement TXID --creator ADDRESS --seeder ADDRESS --share 6000 --price 1 --pieces 85 --since 102
 
 Recomputes every satoshi from the two transactions, the outputs that the first one spends, and the blocks after height
 `since`; compares them with what so many pieces at that price and share should have come to. Prints one JSON object;

@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import libtorrent as lt
 
@@ -22,7 +21,7 @@ LONGER = 3.0
 """Seconds in which more could come, for one who goes on asking."""
 POLL = 0.05
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: lt.settings_pack = {
     "listen_interfaces": "127.0.0.1:0",
     "enable_dht": False,
     "enable_lsd": False,

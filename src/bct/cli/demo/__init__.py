@@ -13,6 +13,7 @@ import signal
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -46,7 +47,7 @@ async def _run(checkout: Checkout, directory: Path, json_file: Path | None, keep
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     console = Console(highlight=False, soft_wrap=True)
     async with AsyncExitStack() as stack:
-        told = await story.tell(stack, checkout, directory, lambda text: report.step(console, text))
+        told = await story.tell(stack, checkout, directory, partial(report.step, console))
         if json_file:
             _write(json_file, told.verdict)
         report.show(console, told)

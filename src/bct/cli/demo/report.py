@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from bct.cli.demo import story
 from bct.cli.demo.judge import Figures, Seen, Verdict
 from bct.cli.demo.story import Told
 
 
-def step(console: Console, text: str) -> None:
-    console.print(f"[cyan]›[/] {text}")
+def step(console: Console, seconds: float, text: str) -> None:
+    console.print(f"[dim]{seconds:5.1f} s[/]  {text}")
 
 
 def show(console: Console, told: Told) -> None:
     figures = told.verdict.figures
-    for table in (
-        _money(told, figures),
-        _film(told.seen, figures),
-        _chain(told.seen, figures),
-        _claims(told.verdict),
-    ):
+    for part in (_money(told, figures), _facts(told.seen, figures), _claims(told.verdict)):
         console.print()
-        console.print(table)
+        console.print(part)
     console.print()
     if not told.verdict.wrong:
         console.print(f"[bold green]All of it is so.[/] It took {figures.elapsed_s} s.")
@@ -43,39 +41,37 @@ def show_places(console: Console, told: Told, directory: Path) -> None:
 
 
 def _money(told: Told, figures: Figures) -> Table:
-    table = Table("who", "process", "satoshis", "for what", title="Who paid, and who got it", title_justify="left")
+    table = Table("", "process", "satoshis", "", box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     table.columns[2].justify = "right"
     creator, seeder, viewer = told.parties
-    paid = figures.satoshi_paid
-    table.add_row("viewer", str(viewer.pid), f"-{paid}", f"{figures.pieces_paid} pieces, one payment each")
-    table.add_row("", "", f"-{figures.onchain_fee_satoshi}", "miners: one transaction to open, one to settle")
-    table.add_row("creator", str(creator.pid), f"+{figures.creator_satoshi}", f"its part of each of {paid} sat")
-    table.add_row("seeder", str(seeder.pid), f"+{figures.seeder_satoshi}", "the rest, for sending them")
-    return table
-
-
-def _film(seen: Seen, figures: Figures) -> Table:
-    table = Table.grid(padding=(0, 2))
-    free, length = figures.pieces_free, seen.piece_length // 1024
-    for name, text in (
-        ("film", f"{figures.pieces_total} pieces of {length} KiB: {free} free, {figures.pieces_paid} bought"),
-        ("a payment", f"{figures.payment_bytes_each} bytes on the wire, before each piece"),
-        ("first byte", f"{figures.first_byte_ms} ms after play"),
-        ("pictures", f"{figures.decoded_frames} decoded; {seen.seek_frames[1]} of them first, after a jump"),
-        ("without paying", f"{figures.unpaid_bytes_leaked} bytes beyond the free pieces, by libtorrent"),
+    paid, fees = figures.satoshi_paid, figures.onchain_fee_satoshi
+    for name, process, satoshi, why in (
+        ("viewer", viewer.pid, f"-{paid}", f"{figures.pieces_paid} pieces, each paid before it was sent"),
+        ("", "", f"-{fees}", "to miners, for opening and settling"),
+        ("creator", creator.pid, f"+{figures.creator_satoshi}", f"{story.SHARE / 100:.0f} % of {paid}"),
+        ("seeder", seeder.pid, f"+{figures.seeder_satoshi}", "the rest, for sending them"),
     ):
-        table.add_row(f"[dim]{name}[/]", text)
+        table.add_row(f"[bold]{name}[/]", f"[dim]{process}[/]", f"[{_color(satoshi)}]{satoshi}[/]", why)
     return table
 
 
-def _chain(seen: Seen, figures: Figures) -> Table:
+def _color(satoshi: str) -> str:
+    return "green" if satoshi.startswith("+") else "yellow"
+
+
+def _facts(seen: Seen, figures: Figures) -> Table:
     table = Table.grid(padding=(0, 2))
-    change, fees = figures.payer_change_satoshi, seen.chain
+    chain, length = seen.chain, seen.piece_length // 1024
     for name, text in (
+        ("film", f"{figures.pieces_total} pieces of {length} KiB, {figures.pieces_free} of them free"),
+        ("first byte", f"{figures.first_byte_ms} ms after play"),
+        ("pictures", f"{figures.decoded_frames} decoded, and {seen.seek_frames[1]} before that, after a jump"),
+        ("a payment", f"{figures.payment_bytes_each} bytes on the wire"),
+        ("not paying", f"{figures.unpaid_bytes_leaked} bytes beyond the free pieces"),
         ("funding", figures.funding_txid),
-        ("", f"locks {figures.capacity_satoshi} sat, {fees['funding_fee_satoshi']} to miners"),
+        ("", f"locked {figures.capacity_satoshi} sat; {chain['funding_fee_satoshi']} sat to miners"),
         ("settlement", figures.settlement_txid),
-        ("", f"pays {figures.satoshi_paid} sat, {change} back, {fees['settlement_fee_satoshi']} to miners"),
+        ("", f"{figures.payer_change_satoshi} sat came back; {chain['settlement_fee_satoshi']} sat to miners"),
     ):
         table.add_row(f"[dim]{name}[/]", text)
     return table
@@ -84,6 +80,6 @@ def _chain(seen: Seen, figures: Figures) -> Table:
 def _claims(verdict: Verdict) -> Table:
     table = Table.grid(padding=(0, 1))
     for claim in verdict.claims:
-        mark = "[red]✗[/]" if claim.wrong else "[green]✓[/]"
-        table.add_row(mark, f"[red]{claim.wrong}[/]" if claim.wrong else claim.text)
+        good = not claim.wrong
+        table.add_row("[green]✓[/]" if good else "[red]✗[/]", claim.text if good else f"[red]{escape(claim.wrong)}[/]")
     return table

@@ -23,6 +23,7 @@ from bct.cli.home import Home
 from bct.config import ChainConfig
 from bct.errors import BctError, TemporaryError
 from bct.title import link
+from bct.title.link import TorrentLink
 
 NAME = "Big Buck Bunny"
 PRICE, SHARE = 1, 6000
@@ -33,7 +34,8 @@ JUMP_TO, JUMP_FOR = 30.0, 4.0
 MOST_SECONDS = 240.0
 SETTLE_SECONDS = 15.0
 
-Say = Callable[[str], None]
+Say = Callable[[float, str], None]
+"""Told each step as it ends: seconds from the start, and what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,6 @@ class Watched:
     first_byte_ms: int
     frames: int
     seek_frames: int
-    here_after_seek: int
     sha256: str
     ended: Mapping[str, Any]
 
@@ -73,17 +74,18 @@ class _Story:
     def __init__(self, stack: AsyncExitStack, checkout: Checkout, directory: Path, say: Say) -> None:
         self._stack = stack
         self._checkout = checkout
-        self._say = say
+        self._tell_step = say
         self._home = directory
         self._log = directory / "witnesses.log"
         self._started = time.monotonic()
-        self._creator, self._seeder, self._viewer = (
-            Party(name, directory) for name in ("creator", "seeder", "viewer")
-        )
+        self._creator, self._seeder, self._viewer = (Party(name, directory) for name in ("creator", "seeder", "viewer"))
 
     @property
     def _parties(self) -> tuple[Party, Party, Party]:
         return self._creator, self._seeder, self._viewer
+
+    def _say(self, text: str) -> None:
+        self._tell_step(time.monotonic() - self._started, text)
 
     async def tell(self) -> Told:
         chain = await self._set_up()
@@ -99,7 +101,7 @@ class _Story:
         counted = await self._recompute(chain, published, spent, since)
         wallets = await self._wallets(counted)
         self._say(f"{counted['onchain_txs']} transactions mined; the chain was read by somebody else")
-        plain, source = await self._ask_without_paying(published)
+        plain = await self._ask_without_paying(published)
         original = hashlib.sha256(self._prepared(published).read_bytes()).hexdigest()
         seen = Seen(
             published=published,
@@ -111,9 +113,8 @@ class _Story:
             wire=await wire.counted(),
             plain=plain,
             sha256=(original, watched.sha256),
-            frames=(source[0], watched.frames),
-            seek_frames=(source[1], watched.seek_frames),
-            here_after_seek=watched.here_after_seek,
+            frames=(await witnesses.pictures(str(self._checkout.film), self._log, (), ("-c", "copy")), watched.frames),
+            seek_frames=(await self._decode(str(self._checkout.film), jump=True), watched.seek_frames),
             piece_length=PIECE,
             topped_up=TOPUP,
             first_byte_ms=watched.first_byte_ms,
@@ -147,7 +148,7 @@ class _Story:
 
     def _prepared(self, published: Mapping[str, Any]) -> Path:
         """The creator's film as it was published."""
-        return self._creator.home.titles / published["infohash"] / "data"
+        return self._creator.home.titles / str(published["infohash"]) / "data"
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
@@ -159,15 +160,19 @@ class _Story:
         await witnesses.first_byte(url)
         first_byte_ms = round(1000 * (time.monotonic() - asked))
         self._say(f"playing: the first byte after {first_byte_ms} ms")
-        seek_frames = await witnesses.decode(url, self._log, JUMP_TO, JUMP_FOR)
-        here = (await self._viewer.get(path))["here"]
-        self._say(f"jumped to the middle: {seek_frames} pictures, with {here} of {play['pieces']} pieces here")
-        frames = await witnesses.decode(url, self._log)
+        seek_frames = await self._decode(url, jump=True)
+        self._say(f"jumped to the middle: {seek_frames} pictures")
+        frames = await self._decode(url)
         self._say(f"watched from the start to the end: {frames} pictures")
         digest = await witnesses.sha256_of(url)
         ended = await self._viewer.delete(path)
         self._say(f"closed and settled: {ended['bought']} pieces for {ended['spent']} sat")
-        return Watched(url, first_byte_ms, frames, seek_frames, here, digest, ended)
+        return Watched(url, first_byte_ms, frames, seek_frames, digest, ended)
+
+    async def _decode(self, source: str, *, jump: bool = False) -> int:
+        """Pictures of all of it, or of some seconds in the middle."""
+        before, after = (("-ss", str(JUMP_TO)), ("-t", str(JUMP_FOR))) if jump else ((), ())
+        return await witnesses.pictures(source, self._log, before, after)
 
     # -- after --------------------------------------------------------------------------------------------------------
 
@@ -212,22 +217,18 @@ class _Story:
                     await asyncio.sleep(0.05)
         return {name: one["confirmed"] for name, one in wallets.items()}
 
-    async def _ask_without_paying(self, published: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[int, int]]:
-        """What an ordinary client got; and, since it is mostly waiting, how many pictures the source really has."""
-        plain, whole, part = await asyncio.gather(
-            witnesses.tool(
-                self._checkout.plain_client,
-                self._log,
-                torrent=published["torrent"],
-                peer=self._seeder.listen,
-                free=_free(published),
-                into=self._home / "plain",
-            ),
-            witnesses.decode(str(self._checkout.film), self._log),
-            witnesses.decode(str(self._checkout.film), self._log, JUMP_TO, JUMP_FOR),
+    async def _ask_without_paying(self, published: Mapping[str, Any]) -> dict[str, Any]:
+        """What an ordinary client got, as `tools/plain_client.py` tells it."""
+        plain = await witnesses.tool(
+            self._checkout.plain_client,
+            self._log,
+            torrent=published["torrent"],
+            peer=self._seeder.listen,
+            free=_free(published),
+            into=self._home / "plain",
         )
         self._say(f"an ordinary client asked for everything: {plain['leaked_bytes']} unpaid bytes")
-        return plain, (whole, part)
+        return plain
 
 
 def _free(published: Mapping[str, Any]) -> int:
@@ -237,7 +238,9 @@ def _free(published: Mapping[str, Any]) -> int:
 
 def _by_way_of(text: str, address: str) -> str:
     """The same link, with the wire's witness in the seeder's place."""
-    return str(replace(link.parse(text), peers=(link.parse_peer(address),)))
+    seeders = link.parse(text)
+    assert isinstance(seeders, TorrentLink)
+    return str(replace(seeders, peers=(link.parse_peer(address),)))
 
 
 async def _mine(chain: ChainConfig) -> int:

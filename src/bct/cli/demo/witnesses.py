@@ -52,13 +52,12 @@ async def tool(program: Path, log: Path, **arguments: object) -> dict[str, Any]:
     return found
 
 
-async def decode(source: str, log: Path, start: float = 0.0, seconds: float = 3600.0) -> int:
-    """Pictures that ffmpeg makes of a file or URL, sound decoded as well. Raises BctError when it stumbles."""
-    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
-    quiet = (ffmpeg, "-nostdin", "-v", "error", "-xerror", "-ss", str(start), "-i", source, "-t", str(seconds))
-    printed, code = await programs.run(
-        (*quiet, "-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-"), log
-    )
+async def pictures(source: str, log: Path, before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> int:
+    """How many ffmpeg makes of a file or URL, its sound decoded as well. before, after: more arguments, around the
+    source; with ``-c copy`` they are counted as they lie in the file. Raises BctError when it stumbles."""
+    command = (imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-xerror", *before, "-i", source, *after)
+    counting = ("-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-")
+    printed, code = await programs.run((*command, *counting), log)
     counts = re.findall(rb"^frame=\s*(\d+)$", printed, re.M)
     if code or not counts:
         raise BctError(f"ffmpeg stumbled over {source}: see {log}")
