@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bct.node.play import Play
 from bct.title.link import TorrentLink
 from bct.title.ranges import PieceRange
 from bct.units import Payees, PieceIndex, Satoshi
-from tests.nodes import make_film, running_node
+from tests.nodes import MemoryStore, make_film, running_node
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +62,37 @@ async def test_a_film_is_bought_piece_by_piece_and_settled_60_to_40(
         place = await chain.place(settlement.txid)
         assert place is not None
         assert place.confirmations == 1
+
+
+async def test_a_seeder_that_trusts_a_fresh_funding_with_little_is_paid_later_not_distrusted(
+    tmp_path: Path, chain: ChainNode, miner: RegtestMiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trust is shared by all unconfirmed channels, so it may end earlier than READY said."""
+    monkeypatch.setattr("bct.node.buyer.TRUST_SECONDS", 0.1)
+    room = 10
+    store = MemoryStore()
+    async with (
+        running_node(tmp_path / "seeder", chain) as seeder,
+        running_node(tmp_path / "viewer", chain, store=store) as viewer,
+    ):
+        object.__setattr__(seeder.till.book, "exposure", lambda account: room)
+        await fund(viewer, miner)
+        link, film = await publish(seeder, tmp_path / "seeder", 64)
+        play = await viewer.play(link, None)
+        reading = asyncio.create_task(watch(play))
+        (spending,) = await _soon(lambda: list(viewer.purse.spendings.values()))
+        await _soon(lambda: spending.payer.paid > 10)
+        room = 10_000
+        async with asyncio.timeout(20):
+            assert await reading == film
+        assert play.budget.pieces == 62
+        assert store.noted == [], "nobody was at fault"
+
+
+async def _soon[T](look: Callable[[], T]) -> T:
+    """What `look` finds, once it finds anything."""
+    for _ in range(1000):
+        if found := look():
+            return found
+        await asyncio.sleep(0.01)
+    raise TimeoutError

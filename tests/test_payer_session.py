@@ -195,7 +195,9 @@ def test_what_was_signed_is_spent(wire: Wire) -> None:
     """THREATS 55: a payee that refuses a payment still holds its signature."""
     viewer = wire.open()
     wire.payer.pay(5, NOW)
-    assert wire.payer.receive(m.PaymentRefused(7, m.Refusal.EXPOSURE, (0,), bytes(64)), NOW) == Refused("exposure")
+    refusal = wire.payer.receive(m.PaymentRefused(7, m.Refusal.EXPOSURE, (0,), bytes(64)), NOW)
+    assert isinstance(refusal, Refused)
+    assert [payment.total for payment in refusal.missed] == [5], "it was only too early: to be said again"
     assert viewer.payer.paid == 5
     assert wire.payer.pay(1, NOW).total == 6
 

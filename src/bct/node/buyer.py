@@ -36,6 +36,8 @@ log = structlog.get_logger()
 STALL_SECONDS = 10.0
 ANSWER_SECONDS = 20.0
 """How long a seeder may take to answer OPEN, RESUME, ADD_LINE or CLOSE."""
+TRUST_SECONDS, TRUST_TRIES = 5.0, 12
+"""Until a payment is said again that was refused for want of trust in a fresh funding, and how often."""
 MISSES = 3
 """Pieces a peer may announce and not send before it is asked no more."""
 MISSTEPS = 3
@@ -54,6 +56,9 @@ class Seat:
         self.window: Window | None = None
         self.settling_since: float | None = None
         """Since when its payment channel is being opened, resumed, enlarged or closed, in steady seconds."""
+        self.early = False
+        """Its last payments were too early for it: nothing is paid until they are said again."""
+        self.refusals = 0
         self.misses = 0
         self.useless = False
         """It failed us: nothing more is asked of it, or paid to it, on this connection."""
@@ -159,6 +164,8 @@ class TitleBuyer:
     def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None:
         self._coming.pop(piece, None)
         seat = self.seats.get(peer)
+        if seat and seat.early and why == "rejected":
+            return  # its payment was too early for the seeder, and is said again
         if seat and seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
             log.warning("paid and not delivered", peer=str(peer), piece=piece, why=why)
             self._distrust(seat, why)
@@ -189,6 +196,8 @@ class TitleBuyer:
             case LineNeeded(missed):
                 self._agreed(seat, (), missed)
                 self._spawn(self._add_line(seat))
+            case Refused(_, missed) if missed:
+                self._spawn(self._say_later(seat, missed))
             case Refused(reason):
                 self._distrust(seat, reason)
             case Failed(code, text, again):
@@ -203,6 +212,22 @@ class TitleBuyer:
         if seat.spending:
             seat.spending.pieces.update((self.swarm.infohash, piece) for piece in opened)
             self._spawn(self._purse.ready(seat.spending))
+
+    async def _say_later(self, seat: Seat, missed: Iterable[PiecePayment]) -> None:
+        """The seeder trusts fundings that no block holds with so much and no more at a time: no fault of its own. Its
+        payments are said again after a while, and what they were for is asked again."""
+        if seat.early:
+            return  # each payment of a flight is refused; the first refusal has all of them said again
+        seat.early, seat.refusals = True, seat.refusals + 1
+        if seat.refusals > TRUST_TRIES:
+            self._distrust(seat, "exposure")
+            return
+        await asyncio.sleep(TRUST_SECONDS)
+        seat.early = False
+        if seat.spending and not seat.peer.closed:
+            for payment in missed:
+                seat.peer.say(payment)
+            self.pump()
 
     def _learn(self, terms: Terms) -> None:
         if self.terms is None or terms.sequence > self.terms.sequence:
@@ -307,7 +332,14 @@ class TitleBuyer:
             return None
         if peer.wire.pieces is not None and piece in peer.wire.pieces:
             return 0 if peer.wire.may_request(piece) else None
-        if session is None or seat.settling or not peer.has(piece) or not session.ready or session.offered is None:
+        if (
+            session is None
+            or seat.settling
+            or seat.early
+            or not peer.has(piece)
+            or not session.ready
+            or session.offered is None
+        ):
             return None
         if seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
             return 0  # paid for on an earlier connection, and never received

@@ -70,9 +70,10 @@ class LineNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A payment was refused; what was signed stays spent."""
+    """A payment was refused; what was signed stays spent. missed: when it was only too early, what to say again."""
 
     reason: str
+    missed: tuple[PiecePayment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,8 @@ class PayerSession:
                 return self._resumed(payer, message)
             case LineAdded(_, line):
                 return self._line_added(line)
-            case PaymentRefused(_, reason, _, _):
-                return Refused(Refusal(reason).name.lower() if reason in Refusal else f"reason {reason}")
+            case PaymentRefused():
+                return self._refused(payer, message)
             case ChannelClose():
                 self._close_said(payer, message, now)
                 return None
@@ -217,7 +218,13 @@ class PayerSession:
         self.stage = Stage.READY
         return Ready(tuple(PieceIndex(i) for i in message.opened), missed)
 
-    def _missed(self, payer: Payer, message: Resumed) -> tuple[PiecePayment, ...]:
+    def _refused(self, payer: Payer, message: PaymentRefused) -> Refused:
+        reason = message.reason
+        if reason == Refusal.EXPOSURE and len(message.totals) == len(payer.totals):
+            return Refused("exposure", self._missed(payer, message))
+        return Refused(Refusal(reason).name.lower() if reason in Refusal else f"reason {reason}")
+
+    def _missed(self, payer: Payer, message: Resumed | PaymentRefused) -> tuple[PiecePayment, ...]:
         if self.key is None:
             raise LocalProtocolError("a channel is resumed with its key")
         payments = payer.missed(message.totals, self.key)
