@@ -107,7 +107,7 @@ class NodeWallet:
         for txid, tx in list(self._unmined.items()):
             place = await self._chain.place(txid)
             if place is not None and place.height is not None:
-                del self._unmined[txid]
+                self._unmined.pop(txid, None)  # `drop` may have come first
                 self._wallet.see(tx, place.height)
 
     # -- using it -----------------------------------------------------------------------------------------------------
