@@ -102,5 +102,5 @@ def lives(pid: int) -> bool:
 
 def pointed_at(machine: Machine) -> dict[str, str]:
     """Settings that point another node at the chain of this machine's."""
-    chain = machine.bct("status")["chain"]
+    chain = machine.node.get("/api/status")["chain"]
     return {f"BCT_CHAIN__{name.upper()}": chain[name] for name in ("url", "cookie_file", "zmq", "faucet")}

@@ -41,7 +41,7 @@ async def test_the_owner_gets_in_under_each_name_of_this_machine(api: Desk) -> N
 @pytest.mark.parametrize("shown", ["", "Bearer", f"Bearer {SECRET[:-1]}", f"Basic {SECRET}", f"bearer {SECRET}", "é"])
 async def test_without_the_cookie_nobody_gets_in(api: Desk, shown: str) -> None:
     for path in ("/api/status", "/api/openapi.json", "/", "/stream", "/stream/../api/status"):
-        assert refused(await api.stranger.get(path, headers={"Authorization": shown.encode()}), 401, 4), path
+        assert refused(await api.stranger.get(path, headers={b"Authorization": shown.encode()}), 401, 4), path
 
 
 @pytest.mark.parametrize(

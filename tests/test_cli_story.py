@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.film import BUNNY
-from tests.machine import Machine, pointed_at
+from tests.film import BUNNY, make
+from tests.machine import Machine, lives, pointed_at
 
 PRICE = 5
 READER = f"{sys.executable} -c 'import sys,urllib.request; urllib.request.urlopen(sys.argv[1]).read()'"
@@ -51,6 +54,16 @@ def another(street: Street, root: Path, **env: str) -> Machine:
     return machine
 
 
+def played(machine: Machine, link: str, *more: str, code: int) -> list[str]:
+    """The lines that `bct play --json` printed: the start, the end, and an error if there was one."""
+    said, _ = machine.run("play", link, "--player", READER, "--json", *more, code=code)
+    return said.splitlines()
+
+
+def short_film(tmp_path: Path) -> Path:
+    return make(tmp_path / "short.mp4", "-c", "copy", seconds=1)
+
+
 def test_publishing_says_who_gets_what(street: Street) -> None:
     title = street.title
     assert (title["price"], title["paid_pieces"], title["view"]) == (PRICE, 5, 25)
@@ -83,3 +96,116 @@ def test_a_film_is_played_from_its_torrent_file_alone_paid_and_settled(street: S
 def test_what_was_bought_is_never_bought_again(street: Street) -> None:
     again = street.viewer.bct("play", street.title["link"], "--player", READER)
     assert (again["bought"], again["spent"], again["fees"], again["here"]) == (0, 0, 0, 5)
+
+
+@pytest.mark.long
+def test_a_cap_is_never_passed_not_by_one_satoshi(street: Street, tmp_path: Path) -> None:
+    thrifty = another(street, tmp_path)
+    with thrifty.up():
+        thrifty.bct("wallet", "topup", "1000")
+        for cap in (20, 60 + 2 * PRICE, 90):
+            ended = json.loads(played(thrifty, street.title["link"], "--max-sats", str(cap), code=6)[-2])
+            assert ended["spent"] + ended["fees"] <= cap
+            assert ended["trouble"]["error"] == "funds"
+        held = sum(thrifty.bct("wallet", "balance")[kind] for kind in ("confirmed", "pending", "reserved"))
+        locked = sum(one["capacity"] for one in thrifty.bct("channels", "list")["channels"] if not one["txid"])
+        assert 1000 - held - locked <= 20 + 60 + 2 * PRICE + 90
+
+
+@pytest.mark.long
+def test_an_empty_wallet_ends_with_6_and_says_what_is_lacking(street: Street, tmp_path: Path) -> None:
+    poor = another(street, tmp_path)
+    with poor.up():
+        said = played(poor, street.title["link"], code=6)
+        assert "0 sat can be spent" in json.loads(said[-1])["text"]
+
+
+def test_a_free_title_needs_neither_wallet_nor_channel(street: Street, tmp_path: Path) -> None:
+    free = street.creator.bct("publish", str(short_film(tmp_path)), "--price", "0")
+    assert (free["view"], free["creators"], free["fees"]) == (0, [], 0)
+    poor = another(street, tmp_path / "poor")
+    with poor.up():
+        ended = poor.bct("play", free["link"], "--player", READER)
+        assert (ended["here"], ended["spent"], ended["channels"]) == (ended["pieces"], 0, [])
+
+
+def test_a_seeder_sells_what_another_made_and_the_creator_gets_the_share(street: Street, tmp_path: Path) -> None:
+    film = next(street.creator.home.titles.glob(f"{street.title['infohash']}/data"))
+    seeder, buyer = another(street, tmp_path / "seeder"), another(street, tmp_path / "buyer")
+    with seeder.up() as there, buyer.up():
+        title = seeder.bct("seed", "add", street.title["link"], "--from", str(film))
+        assert (title["holding"], title["price"]) == ("seeded", PRICE)
+        assert list(seeder.home.incoming.iterdir()) == []
+        buyer.node.post("/api/wallet/topup", {"satoshi": 100_000})
+        ended = buyer.bct("play", title["link"], "--player", READER)
+        assert [peer["address"] for peer in ended["peers"]] == [there["listen"]]
+        (channel,) = seeder.bct("channels", "list")["channels"]
+        assert (channel["paid"], channel["state"]) == (street.cost, "settled")
+
+
+def test_a_file_that_is_another_is_not_seeded(street: Street, tmp_path: Path) -> None:
+    wrong = street.viewer.bct("seed", "add", street.title["link"], "--from", str(BUNNY), code=1)
+    assert "bytes, the torrent" in wrong["text"]
+
+
+def test_who_has_watched_a_film_can_sell_it_on(street: Street) -> None:
+    film = street.viewer.home.titles / street.title["infohash"] / "data"
+    assert street.viewer.bct("seed", "add", street.title["link"], "--from", str(film))["holding"] == "seeded"
+    assert "already" in street.viewer.bct("seed", "add", street.title["link"], "--from", str(film), code=2)["text"]
+
+
+@pytest.mark.parametrize(("file", "says"), [(__file__, "not a video"), ("/nowhere.mp4", "cannot be read")])
+def test_what_is_no_film_is_not_published(street: Street, file: str, says: str) -> None:
+    assert says in street.creator.bct("publish", file, code=1)["text"]
+    assert list(street.creator.home.incoming.iterdir()) == []
+
+
+def test_ctrl_c_ends_a_play_in_order(street: Street, tmp_path: Path) -> None:
+    viewer = another(street, tmp_path)
+    with viewer.up():
+        viewer.node.post("/api/wallet/topup", {"satoshi": 100_000})
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with viewer.start("play", street.title["link"], "--no-player", "--json") as process:
+                assert process.stdout
+                started = json.loads(process.stdout.readline())
+                urllib.request.urlopen(started["url"]).read()
+                process.send_signal(number)
+                ended = json.loads(process.stdout.readline())
+                assert process.wait(30) == 0
+            assert ended["here"] == ended["pieces"]
+            assert all(channel["state"] == "settled" for channel in ended["channels"])
+
+
+def test_coins_go_out_to_an_address(street: Street) -> None:
+    to = street.creator.bct("wallet", "address")["address"]
+    before = street.creator.bct("wallet", "balance")
+    assert re.fullmatch("[0-9a-f]{64}", street.viewer.bct("wallet", "send", to, "1234")["txid"])
+    came = 0
+    while not came:  # the creator hears of it from the chain
+        after = street.creator.bct("wallet", "balance")
+        came = sum(after[kind] - before[kind] for kind in ("confirmed", "pending"))
+    assert came == 1234
+
+
+def test_people_are_told_everything_too(street: Street) -> None:
+    for arguments in (("status",), ("titles",), ("channels", "list"), ("receipts", "list"), ("wallet", "balance")):
+        said, complained = street.viewer.run(*arguments)
+        assert said.strip()
+        assert complained == ""
+    said, _ = street.viewer.run("play", street.title["link"], "--player", READER)
+    assert "0 pieces were bought for 0 sat" in said
+
+
+@pytest.mark.long
+def test_down_says_what_became_of_every_channel(street: Street, tmp_path: Path) -> None:
+    viewer = another(street, tmp_path)
+    with viewer.up() as node:
+        viewer.node.post("/api/wallet/topup", {"satoshi": 100_000})
+        play = viewer.node.post("/api/plays", {"link": street.title["link"]})
+        urllib.request.urlopen(play["url"]).read()
+        (settled,) = viewer.bct("down")["settled"]
+        assert (settled["role"], settled["paid"]) == ("payer", street.cost)
+        assert re.fullmatch("[0-9a-f]{64}", settled["txid"])
+        assert not lives(node["pid"])
+        assert not viewer.home.running.exists()
+        viewer.bct("down", code=3)

@@ -19,7 +19,7 @@ from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx
 from bct.channel.state import Role, State
 from bct.channel.transactions import Params
-from bct.errors import ChainError, ConfigError, WalletLockedError
+from bct.errors import ChainError, ConfigError
 from bct.node.daemon import Node, Receipt
 from bct.node.purse import Spending
 from bct.node.till import Earning
@@ -170,10 +170,8 @@ def router(node: Node) -> APIRouter:
     @routes.post("/api/wallet/send")
     async def send(to: Annotated[str, Body()], satoshi: Annotated[Amount | None, Body()] = None) -> SentView:
         """All of it when no amount is given."""
-        if node.wallet.locked:
-            raise WalletLockedError("the wallet is locked: start the node with its passphrase to spend")
-        rate = max(await node.chain.fee_rate(), node.config.channel.fee_rate)
         recipient = address.decode(to, node.chain.network)
+        rate = max(await node.chain.fee_rate(), node.config.channel.fee_rate)
         tx = await node.wallet.send(recipient, None if satoshi is None else Satoshi(satoshi), rate)
         return SentView(txid_hex(tx.txid))
 

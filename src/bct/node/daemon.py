@@ -38,7 +38,7 @@ from bct.pay.records import Opened, Record
 from bct.title import terms as title_terms
 from bct.title.link import Peer as Address
 from bct.title.link import TorrentLink
-from bct.title.store import SavedTitle, TitleStore
+from bct.title.store import Holding, SavedTitle, TitleStore
 from bct.torrent.metainfo import Metainfo
 from bct.torrent.store import PieceStores
 from bct.torrent.transport import Transport
@@ -180,6 +180,9 @@ class Node:
 
     async def seed(self, link: TorrentLink, incoming: str) -> SavedTitle:
         """Serves the title of `link` from a file of the incoming folder; what it is and costs comes from its peers."""
+        known = self.library.titles.get(link.infohash)
+        if known and known.holding is not Holding.WATCHED:
+            raise ConfigError(f"{known.name} is {known.holding.value} here already: bct titles shows it")
         swarm, buyer = await self.viewer.find(link, Budget(0), None, keep=False)
         try:
             terms = await buyer.first_terms(OFFER_SECONDS) if link.creator else None

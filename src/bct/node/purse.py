@@ -337,13 +337,14 @@ class Purse:
         spending.payer.on(event)
         if spending.payer.state is before:
             return
-        await self._move(spending, spending.payer.state, tx.serialize() if tx else b"")
-        txid = txid_hex(tx.txid) if tx else ""
-        log.info("spending channel", channel=str(spending.outpoint), what=event.value, txid=txid)
         if event is Event.FUNDING_LOST:
             self._wallet.drop(Tx.parse(spending.saved.funding))
         elif tx:
             self._wallet.saw(tx)
+        await self._move(spending, spending.payer.state, tx.serialize() if tx else b"")
+        txid = txid_hex(tx.txid) if tx else ""
+        log.info("spending channel", channel=str(spending.outpoint), what=event.value, txid=txid)
+        if tx and event is not Event.FUNDING_LOST:
             spending.over.set()
 
     async def refund_due(self, median_time: int) -> None:

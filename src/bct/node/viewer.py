@@ -86,10 +86,11 @@ class Viewer:
         known = asyncio.Event()
         lowest = await self._titles.lowest_sequence(link.infohash, link.creator) if link.creator else 0
         buyer = TitleBuyer(swarm, self._purse, self._titles, link.creator, budget, lowest, lambda _: known.set())
-        if not swarm.complete:
+        if not (swarm.complete and keep):  # who wants to sell a whole copy still has to hear its creator's terms
             swarm.buyer = buyer
         try:
-            await self._connect(swarm, link)
+            if swarm.buyer is buyer:
+                await self._connect(swarm, link)
             if swarm.metainfo is None:
                 await self._wait(known, link)
             if keep:
@@ -101,7 +102,7 @@ class Viewer:
 
     async def _connect(self, swarm: Swarm, link: TorrentLink) -> None:
         """To every peer of the link, from now until `leave`; one that answers is enough."""
-        if swarm.complete or swarm in self._dialers:
+        if swarm in self._dialers:
             return
         dialer = self._dialers[swarm] = Dialer(self._hub, swarm, link.peers)
         await dialer.start()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bct.cli.verb import Session, verb
-from bct.errors import ConfigError, StoreError
+from bct.errors import ConfigError, StoreError, WalletLockedError
 
 if TYPE_CHECKING:
     from bct.cli.home import Home
@@ -54,6 +54,8 @@ def publish(
     """
     payees = [_payee(text) for text in payee or []]
     node = session.node()
+    if node.get("/api/wallet")["locked"]:
+        raise WalletLockedError("the wallet is locked: start the node with its passphrase, for terms are signed")
     with _incoming(session.home) as incoming:
         ingested = asyncio.run(_ingest(file, session.home.incoming / incoming, session))
         published = node.post(
