@@ -85,7 +85,8 @@ class Wired:
         self.flush()
 
     def flush(self) -> None:
-        self._writer.writelines(self.wire.data_to_send())
+        if not self._writer.is_closing():
+            self._writer.writelines(self.wire.data_to_send())
 
     def raw(self, data: bytes) -> None:
         self._writer.write(data)

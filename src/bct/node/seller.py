@@ -51,7 +51,6 @@ class TitleSeller:
         session = self._sessions.get(peer)
         if session is None:
             return Verdict.SERVE if self.terms.is_free(piece) else Verdict.REFUSE
-        self._till.check_ledger()
         verdict, record = session.ask(piece, size, block.length)
         if record and session.account:
             self._till.opened(session.account, record)

@@ -52,6 +52,13 @@ class Earning:
         self.idle_since: int | None = now
         self.settlement = saved.settlement
 
+    def saw(self, sighting: Sighting) -> None:
+        """Each source's first answer and its newest are enough to judge by, and every change of mind."""
+        before = [one for one in self.sightings if one.source == sighting.source]
+        if len(before) > 1 and before[-1].outcome is sighting.outcome:
+            self.sightings.remove(before[-1])
+        self.sightings.append(sighting)
+
     @property
     def outpoint(self) -> Outpoint:
         return self.account.outpoint
@@ -137,7 +144,7 @@ class Till:
             raise
 
     def check_ledger(self) -> None:
-        """Raises StoreError once the ledger has failed: from then on no payment is taken and no paid byte leaves."""
+        """Raises StoreError once the ledger has failed: from then on nothing is taken, resumed or opened."""
         if self._ledger_failed:
             raise StoreError("payments cannot be written down any more: free the disk, then start bct again")
 
@@ -202,7 +209,7 @@ class Till:
         if not await self._store.add_payee(saved):
             return session.unfunded(Fault.BAD_OPEN, "this offer, or this funding, has opened a channel already")
         earning = Earning(saved, account, _block(peer.connection.remote[0]), self.clock())
-        earning.sightings.append(sighting)
+        earning.saw(sighting)
         self._add(earning)
         log.info("channel opened", channel=str(account.outpoint), capacity=params.capacity, peer=str(peer))
         return session.saved(account, self.now)
@@ -249,7 +256,7 @@ class Till:
             return
         for source in self._sources:
             answers = await source.broadcast(earning.saved.funding)
-            earning.sightings.append(Sighting(_name(source), self.clock(), _worst(answers)))
+            earning.saw(Sighting(_name(source), self.clock(), _worst(answers)))
         cap = await self._cap(earning.outpoint, earning.sightings)
         if cap != account.cap:
             account.cap = cap
