@@ -15,6 +15,8 @@ from bct.bitcoin.tx import Tx
 from bct.node.daemon import Node
 from bct.node.library import Publication
 from bct.node.play import Play
+from bct.node.seller import TitleSeller
+from bct.title import terms as title_terms
 from bct.title.link import TorrentLink
 from bct.title.ranges import PieceRange
 from bct.units import Payees, PieceIndex, Satoshi
@@ -96,3 +98,24 @@ async def _soon[T](look: Callable[[], T]) -> T:
             return found
         await asyncio.sleep(0.01)
     raise TimeoutError
+
+
+async def test_terms_are_signed_anew_before_they_run_out(
+    tmp_path: Path, chain: ChainNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A title would be on sale for thirty days and then, without a word, for nobody."""
+    store = MemoryStore()
+    async with running_node(tmp_path, chain, store=store) as seeder:
+        link, _ = await publish(seeder, tmp_path, 4)
+        before = title_terms.decode(store.title[link.infohash].terms)
+        monkeypatch.setattr(seeder.library, "_clock", lambda: before.valid_until - 3 * 86400)
+        await seeder.library.renew(seeder.creator_key())
+        after = title_terms.decode(store.title[link.infohash].terms)
+        assert after.sequence == before.sequence + 1
+        assert after.valid_until > before.valid_until + 20 * 86400
+        assert (after.price, after.payees, after.free) == (before.price, before.payees, before.free)
+        seller = seeder.hub.swarms[link.infohash].seller
+        assert isinstance(seller, TitleSeller)
+        assert seller.terms == after
+        await seeder.library.renew(seeder.creator_key())
+        assert title_terms.decode(store.title[link.infohash].terms) == after, "once is enough"

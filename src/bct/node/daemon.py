@@ -6,6 +6,7 @@ plays settled and their change on its way, what we earned settled, and only then
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -49,6 +50,7 @@ from bct.wallet.keyring import Keyring
 log = structlog.get_logger()
 
 OFFER_SECONDS = 10.0
+RENEW_SECONDS = 3600.0
 _UNSETTLED = {State.OPENING, State.OPEN, State.CLOSING}
 
 
@@ -118,6 +120,7 @@ class Node:
         self.purse = Purse(chain, parts.channels, parts.payer_ledger, self.wallet, settings, _unix, random)
         self.library = Library(self.hub, parts.stores, parts.titles, self.till, _unix)
         self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, _unix)
+        self._renewing: asyncio.Task[None] | None = None
         self.watchman = Watchman(chain, self.till, self.purse, self.wallet)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -131,7 +134,17 @@ class Node:
         self.watchman.start()
         await self.hub.start()
         self.viewer.start()
+        self._renewing = asyncio.create_task(self._renew())
         log.info("node up", peers_port=self.hub.port, titles=len(self.library.titles))
+
+    async def _renew(self) -> None:
+        """Keeps the terms of our own titles from running out; a locked wallet cannot, and says so."""
+        while True:
+            try:
+                await self.library.renew(self.creator_key())
+            except BctError as error:
+                log.warning("terms cannot be renewed", text=str(error))
+            await asyncio.sleep(RENEW_SECONDS)
 
     def _opened_size(self, record: Opened) -> int:
         return self.library.piece_size(record.infohash, record.piece)
@@ -143,6 +156,8 @@ class Node:
         """
         earning = [e for e in self.till.earnings.values() if e.state in _UNSETTLED]
         spending = [s for s in self.purse.spendings.values() if s.payer.state in _UNSETTLED]
+        if self._renewing:
+            self._renewing.cancel()
         for step in (self.viewer.stop, self.till.stop, self.purse.stop, self.hub.stop, self.watchman.stop):
             try:
                 await step()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -27,6 +27,10 @@ from bct.torrent.store import PieceStores
 from bct.units import Infohash, Payees, Satoshi
 
 log = structlog.get_logger()
+
+CLOCK_SLACK = 3600
+"""Seconds that a viewer's clock may be behind ours."""
+RENEW_BEFORE = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,8 @@ class Library:
             payees=publication.payees,
             free=publication.free,
             sequence=await self._store.lowest_sequence(metainfo.infohash, creator.public) + 1,
-            valid_from=now - 60,
-            valid_until=now - 60 + LONGEST_VALIDITY,
+            valid_from=now - CLOCK_SLACK,
+            valid_until=now - CLOCK_SLACK + LONGEST_VALIDITY,
             creator=creator.public,
         ).sign(creator)
         saved = SavedTitle(
@@ -95,6 +99,26 @@ class Library:
         await self._take_in(metainfo, publication.incoming, saved)
         await self._store.saw_terms(terms)
         return saved
+
+    async def renew(self, creator: PrivateKey) -> None:
+        """Signs anew the terms of our own titles that run out within a week. Price and payees stay; running sessions
+        keep the ones they began under. Raises StoreError."""
+        now = self._clock()
+        for saved in list(self.titles.values()):
+            if saved.holding is not Holding.PUBLISHED:
+                continue
+            terms = title_terms.decode(saved.terms)
+            if terms.creator != creator.public or terms.valid_until - now > RENEW_BEFORE:
+                continue
+            begin = now - CLOCK_SLACK
+            newer = replace(
+                terms, sequence=terms.sequence + 1, valid_from=begin, valid_until=begin + LONGEST_VALIDITY
+            ).sign(creator)
+            renewed = replace(saved, terms=title_terms.encode(newer))
+            await self._store.put_title(renewed)
+            await self._store.saw_terms(newer)
+            self._offer(self._hub.swarms[saved.infohash], renewed)
+            log.info("terms renewed", infohash=saved.infohash.hex(), sequence=newer.sequence)
 
     async def seed(self, metainfo: Metainfo, terms: Terms | None, incoming: str) -> SavedTitle:
         """Serves a title from a file that is here already: sold for its creator under `terms`, or shared when it has
@@ -115,7 +139,9 @@ class Library:
         self.titles[saved.infohash] = saved
         if saved.terms and saved.holding is not Holding.WATCHED:
             terms = title_terms.decode(saved.terms)
-            if terms.price:
+            if isinstance(swarm.seller, TitleSeller):
+                swarm.seller.terms = terms  # who is connected goes on under the terms it began with
+            elif terms.price:
                 swarm.seller = TitleSeller(self._till, terms)
 
     def _swarm(self, metainfo: Metainfo) -> Swarm:
