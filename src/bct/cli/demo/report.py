@@ -29,14 +29,14 @@ def show(console: Console, told: Told) -> None:
 
 
 def show_places(console: Console, told: Told, directory: Path) -> None:
-    """Where everything is that still runs."""
-    table = Table("what", "where", box=None, header_style="dim", pad_edge=False)
+    """Where everything is that still runs; a line each, to be copied."""
+    console.print()
     for party in told.parties:
-        table.add_row(party.name, f"{party.node.address}, peers at {party.listen}, log {party.log}")
-        table.add_row("", f"bct status --data-dir {party.home.root}")
-    table.add_row("chain", f"{told.chain.url}, cookie {told.chain.cookie_file}, faucet {told.chain.faucet}")
-    table.add_row("all of it", str(directory))
-    console.print(table)
+        console.print(f"{party.name:<8} API {party.node.address}, peers at {party.listen}, log {party.log.name}")
+        console.print(f"         ./run bct status --data-dir {party.home.root}")
+    console.print(f"chain    {told.chain.url}, cookie {told.chain.cookie_file}")
+    console.print(f"faucet   {told.chain.faucet}")
+    console.print(f"all      {directory}")
     console.print("\nEverything is still up. [bold]Ctrl-C[/] ends it and removes the directory.")
 
 

@@ -46,14 +46,12 @@ class Told:
     seen: Seen
     parties: tuple[Party, Party, Party]
     chain: ChainConfig
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One viewing. ended: the play after it was settled. frames, seek_frames: through the URL."""
 
-    url: str
     first_byte_ms: int
     frames: int
     seek_frames: int
@@ -120,7 +118,7 @@ class _Story:
             first_byte_ms=watched.first_byte_ms,
             elapsed_s=round(time.monotonic() - self._started, 1),
         )
-        return Told(judge(seen), seen, self._parties, chain, watched.url)
+        return Told(judge(seen), seen, self._parties, chain)
 
     # -- before -------------------------------------------------------------------------------------------------------
 
@@ -167,7 +165,7 @@ class _Story:
         digest = await witnesses.sha256_of(url)
         ended = await self._viewer.delete(path)
         self._say(f"closed and settled: {ended['bought']} pieces for {ended['spent']} sat")
-        return Watched(url, first_byte_ms, frames, seek_frames, digest, ended)
+        return Watched(first_byte_ms, frames, seek_frames, digest, ended)
 
     async def _decode(self, source: str, *, jump: bool = False) -> int:
         """Pictures of all of it, or of some seconds in the middle."""
