@@ -97,6 +97,8 @@ class TitleBuyer:
         """Pieces to get now, most urgent first; set by the play."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when a piece has come, or trouble has."""
+        self.parted: RemoteProtocolError | None = None
+        """What the last peer did that was left for something it did."""
         self.pieces_bought = 0
         self.channels: list[Spending] = []
         """Every payment channel that was opened or resumed for this."""
@@ -174,6 +176,7 @@ class TitleBuyer:
             seat.useless = seat.useless or seat.misses >= MISSES
 
     def gone(self, peer: Peer) -> None:
+        self.parted = peer.fault or self.parted
         seat = self.seats.pop(peer, None)
         for piece in [piece for piece, source in self._coming.items() if source is peer]:
             del self._coming[piece]
@@ -287,7 +290,7 @@ class TitleBuyer:
         if self.trouble:
             return str(self.trouble)
         if not seats and not self.swarm.complete:
-            return "a peer: none is connected"
+            return f"a peer: {self.why_alone}"
         if any(seat.settling for seat in seats):
             return "the payment channel: it is being opened"
         return ""
@@ -296,6 +299,10 @@ class TitleBuyer:
     def busy(self) -> bool:
         """Whether anything is on its way."""
         return bool(self._coming)
+
+    @property
+    def why_alone(self) -> str:
+        return f"the last one was left, since {self.parted}" if self.parted else "none is connected"
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -490,8 +497,10 @@ class TitleBuyer:
                     seat.peer.fetching.give_up(piece)
                     self.failed(seat.peer, piece, "stalled")
             if seat.spending and seat.settling_since is not None and now - seat.settling_since > ANSWER_SECONDS:
-                self._let_go(seat)
+                spending = self._let_go(seat)
                 self._distrust(seat, "silent")
+                if spending:
+                    self._spawn(self._purse.declined(spending))
         self.pump()
 
     def stop(self) -> None:

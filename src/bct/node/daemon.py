@@ -185,8 +185,9 @@ class Node:
         return self._parts.payout
 
     def link(self, saved: SavedTitle) -> TorrentLink:
-        """The link that finds this title here."""
-        creator = title_terms.decode(saved.terms).creator if saved.terms else None
+        """The link that finds this title here. A free title's is an ordinary torrent's: nothing is ever paid for it."""
+        terms = title_terms.decode(saved.terms) if saved.terms else None
+        creator = terms.creator if terms and terms.price else None
         here = Address(self.config.wire.public_host or self.config.wire.listen_host, self.hub.port)
         return TorrentLink(saved.infohash, creator, saved.name, (here,))
 
@@ -201,6 +202,8 @@ class Node:
         swarm, buyer = await self.viewer.find(link, Budget(0), None, keep=False)
         try:
             terms = await buyer.first_terms(OFFER_SECONDS) if link.creator else None
+            if link.creator and terms is None:  # a peer that shows all of it for nothing does not make it free
+                raise TemporaryError("no seeder of the link shows its creator's terms: try again, or ask its creator")
             if swarm.metainfo is None:
                 raise TemporaryError("the title's metadata has not arrived")
             return await self.library.seed(swarm.metainfo, terms, incoming)

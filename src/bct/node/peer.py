@@ -124,6 +124,8 @@ class Peer:
         self.heard_at = now
         self.said_at = now
         self.closed = False
+        self.fault: RemoteProtocolError | None = None
+        """What it did, when that is why the connection ended."""
         self.ended = asyncio.Event()
         """Set when the connection is over and everybody has let go of it."""
         self._random = hub.random(RANDOM_SIZE)
@@ -210,6 +212,7 @@ class Peer:
         log.info("peer refused", peer=str(self), reason=error.reason, text=str(error))
         if error.action is Action.BAN:
             self.hub.ban(self)
+        self.fault = error
         self.close()
 
     def _stop(self, error: StoreError) -> None:

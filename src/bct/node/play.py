@@ -124,7 +124,8 @@ class Play:
             try:
                 await asyncio.wait_for(self._news.wait(), PATIENCE)
             except TimeoutError:
-                raise TemporaryError(f"nothing has come for {PATIENCE:.0f} s: no peer sends piece {piece}") from None
+                missing = self.buyer.waiting_for or f"piece {piece}, which no peer sends"
+                raise TemporaryError(f"nothing has come for {PATIENCE:.0f} s; what lacks is {missing}") from None
 
     async def close(self, seconds: float) -> None:
         """Ends its readers, settles, and forgets the peers that were needed for this play alone. seconds: how long to

@@ -92,7 +92,7 @@ class Viewer:
             if swarm.buyer is buyer:
                 await self._connect(swarm, link)
             if swarm.metainfo is None:
-                await self._wait(known, link)
+                await self._wait(known, link, buyer)
             if keep:
                 await self._hold(swarm)
         except BctError:
@@ -108,12 +108,13 @@ class Viewer:
         await dialer.start()
 
     @staticmethod
-    async def _wait(known: asyncio.Event, link: TorrentLink) -> None:
+    async def _wait(known: asyncio.Event, link: TorrentLink, buyer: TitleBuyer) -> None:
         try:
             await asyncio.wait_for(known.wait(), METADATA_SECONDS)
         except TimeoutError:
             raise TemporaryError(
-                f"no peer has told what {link.infohash.hex()} is within {METADATA_SECONDS:.0f} s: is the link right?"
+                f"no peer has told what {link.infohash.hex()} is within {METADATA_SECONDS:.0f} s"
+                f" ({buyer.why_alone}): is the link right?"
             ) from None
 
     async def _hold(self, swarm: Swarm) -> None:

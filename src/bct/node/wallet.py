@@ -45,7 +45,6 @@ class NodeWallet:
         self._keyring = keyring
         self._wallet = Wallet()
         self._making = asyncio.Lock()
-        self._unmined: dict[Txid, Tx] = {}
 
     @property
     def locked(self) -> bool:
@@ -79,7 +78,7 @@ class NodeWallet:
         for txid, height in found.items():
             raw = await self._chain.transaction(txid)
             if raw is not None:
-                self._see(Tx.parse(raw), height)
+                self._wallet.see(Tx.parse(raw), height)
 
     def watch(self, path: Path) -> None:
         """An address of a payment channel: its change or refund is ours when it comes."""
@@ -87,28 +86,20 @@ class NodeWallet:
 
     def saw(self, tx: Tx, height: int | None = None) -> None:
         """A transaction passed by, from pool or block, ours or anybody's."""
-        self._see(tx, height)
+        self._wallet.see(tx, height)
         if not self.locked:
             for path in self._wallet.unwatched():
                 self._wallet.watch(path, self.key(path).hash)
 
-    def _see(self, tx: Tx, height: int | None) -> None:
-        moved = self._wallet.see(tx, height)
-        if height is None and (moved.gained or moved.spent):
-            self._unmined[tx.txid] = tx
-
     def drop(self, tx: Tx) -> None:
         """The transaction will never be mined: its coins, as far as nobody else spent them, are ours again."""
-        self._unmined.pop(tx.txid, None)
         self._wallet.drop(tx)
 
     async def new_block(self) -> None:
-        """Looks where our unmined transactions are now. Raises ChainError."""
-        for txid, tx in list(self._unmined.items()):
-            place = await self._chain.place(txid)
-            if place is not None and place.height is not None:
-                self._unmined.pop(txid, None)  # `drop` may have come first
-                self._wallet.see(tx, place.height)
+        """Reads all our addresses again: what was mined, and what no notification told us of. Raises ChainError."""
+        if not self.locked:
+            await self._read(self._wallet.watched)
+            await self.sync()
 
     # -- using it -----------------------------------------------------------------------------------------------------
 

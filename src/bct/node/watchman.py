@@ -79,8 +79,9 @@ class Watchman:
     async def look(self) -> None:
         """One round over everything. Raises ChainError, StoreError."""
         tip = await self._chain.tip()
+        if self._till.newest is None or tip.hash != self._till.newest.hash:
+            await self._wallet.new_block()
         self._till.newest = self._purse.newest = tip
-        await self._wallet.new_block()
         await self._till.tick()
         for earning in list(self._till.earnings.values()):
             await self._look_at_earning(earning, tip.height)

@@ -70,6 +70,11 @@ class Wallet:
         if branch in self._watched:
             self._watched[branch] = max(self._watched[branch], index + 1)
 
+    @property
+    def watched(self) -> list[Path]:
+        """Every key whose outputs are ours."""
+        return list(self._paths.values())
+
     def next_index(self, branch: Path) -> int:
         """Of the next address to give out. New each time, but never `GAP` ahead of the last one that was paid, for a
         recovery would not find it: then it starts again at the first that was not."""
