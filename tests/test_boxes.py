@@ -209,7 +209,7 @@ def test_a_codec_without_its_box_or_unknown_is_refused() -> None:
 
 def test_the_index_names_each_fragment() -> None:
     movie = read(FILM)
-    index = sidx(movie, 24)
+    index = sidx(movie, 1, 24)
     assert len(index) == sidx_size(3)
     size, kind, version, track, timescale, earliest, first, reserved, count = struct.unpack_from(">I4sIIIQQHH", index)
     assert (size, kind, version, reserved) == (len(index), b"sidx", 1 << 24, 0)
@@ -223,10 +223,11 @@ def test_the_index_names_each_fragment() -> None:
 def test_the_front_fills_its_space_exactly_with_or_without_an_index() -> None:
     movie = read(FILM)
     init = FILM[: movie.init_size]
-    for space in (8, sidx_size(3), sidx_size(3) + 7, sidx_size(3) + 8, 5000):
+    needed = len(movie.tracks) * sidx_size(3) + 8
+    for space in (8, needed - 1, needed, 5000):
         data = front(movie, init, space)
         assert len(data) == len(init) + space
-        assert (b"sidx" in data) == (space >= sidx_size(3) + 8)
+        assert (b"sidx" in data) == (space >= needed)
         shown = read(data + FILM[movie.init_size :])
         assert shown.ticks == movie.ticks
         assert [fragment.offset - space for fragment in shown.fragments] == moofs()

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from bct.backends.transcoder import Transcoder
 from bct.errors import MediaError, StoreError
 from bct.media.boxes import Movie, find, find_all, scan
 from bct.media.ingest import Ingested, Stage
+from bct.media.playback import Timeline
 from tests.film import BUNNY, begins, ffmpeg, make, packets, pictures, run_ffmpeg
 
 pytestmark = pytest.mark.anyio
@@ -106,10 +108,36 @@ async def test_the_film_holds_its_own_index_where_players_look_first(tmp_path: P
     film = await ingest(make(tmp_path / "film.mkv", *H264, *AAC, seconds=5))
     data = content(film)
     init = film.movie.init_size
-    assert data[init + 4 : init + 8] == b"sidx"
+    assert 0 < data.find(b"sidx", init) < data.find(b"moof", init)
     assert scan_file(film.path) == film.movie
     # A decoder that seeks to the last fragment by the index reads the same pictures as one that reads all.
     assert pictures(Path(film.path), "-ss", "4") == pictures(Path(film.path))[-25:]
+
+
+async def test_the_viewers_node_reads_the_same_times_out_of_the_index(tmp_path: Path) -> None:
+    film = await ingest(make(tmp_path / "film.mkv", *H264, *AAC, seconds=7))
+    told = Timeline.of_index(content(film)[: 64 * 1024], film.length)
+    known = Timeline.of_fragments(film.movie.fragments, film.movie.duration_ms / 1000, film.length)
+    assert told is not None
+    assert [(step.start, step.end) for step in told.steps] == [(step.start, step.end) for step in known.steps]
+    assert [step.time for step in told.steps] == pytest.approx([step.time for step in known.steps], abs=0.002)
+    assert Timeline.of_index(content(film)[:1000], film.length) is None, "a beginning too short to hold it"
+    assert Timeline.of_index(content(film)[: 64 * 1024], film.length // 2) is None, "an index of a longer film"
+
+
+async def test_a_player_opens_and_seeks_without_touching_every_fragment(tmp_path: Path) -> None:
+    """Each one touched is a piece bought. What ffmpeg looks at is read from its trace."""
+    film = await ingest(make(tmp_path / "film.mkv", *H264, *AAC, seconds=20, before=("-stream_loop", "3")))
+    assert len(film.movie.fragments) == 10
+    assert touched(film.path) == 1
+    assert touched(film.path, "-ss", "14") < 5
+
+
+def touched(path: str, *before: str) -> int:
+    """Fragments whose head ffmpeg reads to show the first picture."""
+    command = [ffmpeg(), "-nostdin", "-v", "trace", *before, "-i", path, "-frames:v", "1", "-f", "null", "-"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return said.count("type:'moof' parent:'root'")
 
 
 async def test_the_pieces_are_hashed_as_they_lie_in_the_file(tmp_path: Path) -> None:

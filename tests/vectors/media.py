@@ -27,7 +27,7 @@ def build() -> dict[str, Any]:
             "init": movie.init_size,
             "fragments": [[one.time_ms, one.offset, one.size, one.keyframe] for one in movie.fragments],
         },
-        "sidx": sidx(movie, 0).hex(),
+        "sidx": sidx(movie, movie.leading.id, 0).hex(),
         "playback": {
             "read_ahead": 2.5,
             "moves": [

@@ -121,9 +121,10 @@ def _patience(size: int, plan: Plan, duration: float | None) -> float:
 
 
 def _index_space(duration: float | None) -> int:
-    """Bytes kept free before the first fragment, so that the index can be put there without moving the film."""
+    """Bytes kept free before the first fragment, so that an index of picture and one of sound can be put there without
+    moving the film."""
     fragments = int((duration or 6 * 3600) * 1e6 / _FRAGMENT_US) + 16
-    return sidx_size(min(fragments, MAX_FRAGMENTS)) + 8
+    return 2 * sidx_size(min(fragments, MAX_FRAGMENTS)) + 8
 
 
 def _completed(path: str, space: int) -> Movie:

@@ -25,10 +25,11 @@ def sidx_size(fragments: int) -> int:
     return _HEAD.size + _ENTRY.size * fragments
 
 
-def sidx(movie: Movie, first_offset: int) -> bytes:
-    """The index of `movie`; `first_offset` bytes stand between the index and the first fragment."""
+def sidx(movie: Movie, track: int, first_offset: int) -> bytes:
+    """The index of one of the tracks, by id, in the leading track's times; `first_offset` bytes stand between it and
+    the first fragment."""
     lead, count = movie.leading, len(movie.fragments)
-    head = _HEAD.pack(sidx_size(count), b"sidx", 1, lead.id, lead.timescale, movie.ticks[0], first_offset, 0, count)
+    head = _HEAD.pack(sidx_size(count), b"sidx", 1, track, lead.timescale, movie.ticks[0], first_offset, 0, count)
     starts = [*(fragment.offset for fragment in movie.fragments), movie.fragments[-1].end]
     sizes = [b - a for a, b in pairwise(starts)]
     durations = [b - a for a, b in pairwise(movie.ticks)]
@@ -41,15 +42,22 @@ def sidx(movie: Movie, first_offset: int) -> bytes:
 
 
 def front(movie: Movie, init: bytes, space: int) -> bytes:
-    """What stands before the first fragment, len(init) + space bytes: init segment, index, and free space after it.
+    """What stands before the first fragment, len(init) + space bytes: init segment, free space, and an index a track.
 
+    The free space comes first and every track has an index because ffmpeg, and every player built on it, otherwise
+    opens a film by reading the head of each fragment, and so has pieces bought all over it.
     An index that `space` cannot hold is left out: players then look for themselves. space >= 8.
     """
-    count = len(movie.fragments)
-    left = space - sidx_size(count)
-    index = sidx(movie, left) if left >= _FREE.size and count <= MAX_FRAGMENTS else b""
-    padding = space - len(index)
-    return init + index + _FREE.pack(padding, b"free") + bytes(padding - _FREE.size)
+    each, tracks = sidx_size(len(movie.fragments)), len(movie.tracks)
+    padding = space - each * tracks
+    if padding < _FREE.size or len(movie.fragments) > MAX_FRAGMENTS:
+        return init + _free(space)
+    indexes = (sidx(movie, track.id, each * (tracks - n)) for n, track in enumerate(movie.tracks, 1))
+    return init + _free(padding) + b"".join(indexes)
+
+
+def _free(size: int) -> bytes:
+    return _FREE.pack(size, b"free") + bytes(size - _FREE.size)
 
 
 def starts(front: bytes) -> list[tuple[float, int]] | None:
