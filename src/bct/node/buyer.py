@@ -38,6 +38,8 @@ ANSWER_SECONDS = 20.0
 """How long a seeder may take to answer OPEN, RESUME, ADD_LINE or CLOSE."""
 TRUST_SECONDS, TRUST_TRIES = 5.0, 12
 """Until a payment is said again that was refused for want of trust in a fresh funding, and how often."""
+LAND_SECONDS = 2.0
+"""How long the end of a play waits for pieces that are paid for and under way."""
 MISSES = 3
 """Pieces a peer may announce and not send before it is asked no more."""
 MISSTEPS = 3
@@ -62,6 +64,8 @@ class Seat:
         self.misses = 0
         self.useless = False
         """It failed us: nothing more is asked of it, or paid to it, on this connection."""
+        self.blamed = False
+        """It kept money, and that has been written down."""
 
     @property
     def settling(self) -> bool:
@@ -111,6 +115,8 @@ class TitleBuyer:
         self._termed = asyncio.Event()
         self._coming: dict[PieceIndex, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._quiet = asyncio.Event()  # nothing is under way
+        self._quiet.set()
         self._closing = False
 
     # -- Buyer: what the swarm reports --------------------------------------------------------------------------------
@@ -150,7 +156,7 @@ class TitleBuyer:
 
     def arrived(self, peer: Peer, piece: PieceIndex, data: bytearray, since: float) -> None:
         seat = self.seats[peer]
-        self._coming.pop(piece, None)
+        self._landed(piece)
         if seat.window:
             seat.window.delivered(len(data), since, peer.hub.clock())
         if self.swarm.store and piece not in self.swarm.store.pieces:
@@ -164,8 +170,10 @@ class TitleBuyer:
         self.pump()
 
     def failed(self, peer: Peer, piece: PieceIndex, why: str) -> None:
-        self._coming.pop(piece, None)
+        self._landed(piece)
         seat = self.seats.get(peer)
+        if self._closing and why == "rejected":
+            return  # the channel is closed by us: what was still asked for over it is refused, as it should be
         if seat and seat.early and why == "rejected":
             return  # its payment was too early for the seeder, and is said again
         if seat and seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
@@ -175,11 +183,17 @@ class TitleBuyer:
             seat.misses += 1
             seat.useless = seat.useless or seat.misses >= MISSES
 
+    def _landed(self, piece: PieceIndex) -> None:
+        """It is not under way any more, here or not."""
+        self._coming.pop(piece, None)
+        if not self._coming:
+            self._quiet.set()
+
     def gone(self, peer: Peer) -> None:
         self.parted = peer.fault or self.parted
         seat = self.seats.pop(peer, None)
         for piece in [piece for piece, source in self._coming.items() if source is peer]:
-            del self._coming[piece]
+            self._landed(piece)
         if seat and seat.spending:
             self._purse.release(seat.spending)
         self.on_change()
@@ -279,7 +293,8 @@ class TitleBuyer:
         seat.useless = True
         if seat.window:
             seat.window.broken()
-        if seat.session:
+        if seat.session and not seat.blamed:  # once a connection, however many pieces were under way
+            seat.blamed = True
             self._spawn(self._titles.note_misstep(seat.session.context.seeder_key, why, self._purse.now))
         self.on_change()
 
@@ -362,6 +377,7 @@ class TitleBuyer:
         if geometry:
             seat.peer.fetching.request(assignment.piece, geometry)
             self._coming[assignment.piece] = seat.peer
+            self._quiet.clear()
         return True
 
     def _pay(self, seat: Seat, piece: PieceIndex, price: int) -> bool:
@@ -470,9 +486,11 @@ class TitleBuyer:
             seat.peer.flush()
 
     async def close(self, seconds: float, reason: CloseReason = CloseReason.DONE) -> None:
-        """Closes every channel that is in use here, as soon as it is open, and waits so long for each to be settled,
-        those included that their seeders have closed already."""
+        """Closes every channel that is in use here, as soon as it is open and what was paid over it has come, and waits
+        so long for each to be settled, those included that their seeders have closed already."""
         self._closing = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), min(LAND_SECONDS, seconds))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
