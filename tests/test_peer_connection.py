@@ -157,7 +157,7 @@ def test_a_bitfield_is_the_peers_pieces() -> None:
 
 
 @pytest.mark.parametrize(("handshake", "again"), [(PLAIN, wire.Bitfield(b"\x70")), (FAST, wire.HaveAll())])
-def test_a_later_bitfield_stands_for_the_haves_it_saves(handshake: Handshake, again: wire.Message) -> None:
+def test_a_later_bitfield_stands_for_the_haves_it_saves(handshake: wire.Handshake, again: wire.Message) -> None:
     """aria2 says one instead of many haves. What was said before is not taken back."""
     peer = caller(handshake, wire.Bitfield(b"\xa0"))
     assert peer.receive_data(frames(again)) == [wire.Have(1), wire.Have(3)]
