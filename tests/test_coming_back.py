@@ -25,7 +25,7 @@ from bct.torrent.wire import Piece
 from bct.units import PubKeyHash
 from tests.interop.clients import free_port, sound_pieces
 from tests.node_process import node_process
-from tests.nodes import running_node
+from tests.nodes import MemoryStore, running_node
 from tests.relay import Wrong, relaying
 from tests.stage import FREE_PIECES, fund, prepare, publish, watch
 
@@ -113,6 +113,28 @@ async def test_another_creators_title_is_paid_over_the_channel_that_is_open(
         settlement = Tx.parse(earning.settlement)
         scripts = [output.script for output in settlement.outputs]
         assert scripts[:2] == [p2pkh(seeder.creator_key().hash), p2pkh(stranger.hash)]
+
+
+async def test_a_play_closed_mid_film_has_all_that_it_paid_for(
+    tmp_path: Path, chain: ChainNode, miner: RegtestMiner
+) -> None:
+    """What is under way is waited for, and the seeder that then closes the channel is not blamed for anything."""
+    store = MemoryStore()
+    async with (
+        running_node(tmp_path / "seeder", chain) as seeder,
+        running_node(tmp_path / "viewer", chain, store=store) as viewer,
+    ):
+        await fund(viewer, miner)
+        title = await publish(seeder, tmp_path / "seeder", 200)
+        play = await viewer.play(title.link, None)
+        reading = play.read(0, play.length)
+        for _ in range(20):
+            await anext(reading)
+        assert play.buyer.busy
+        await viewer.viewer.close(play)
+        assert play.swarm.store
+        assert play.budget.pieces == len(set(play.swarm.store.pieces) - FREE_PIECES) < 197
+        assert store.noted == []
 
 
 async def test_an_address_that_does_not_answer_holds_up_nobody(
