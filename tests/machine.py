@@ -1,4 +1,8 @@
-"""Machines for tests of the command line: each a data directory and real `bct` processes that work in it."""
+"""Machines for tests of the command line: each a data directory, a node that is a process of its own, and verbs.
+
+Verbs run inside the test's process, for importing everything anew each time would take most of the tests' time; `start`
+makes a process of one where that matters.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
 from bct.cli.client import NodeClient
 from bct.cli.home import Home
+from bct.cli.main import app
 
 ENDS_IN = 60.0
 """Seconds after which a process that should have ended is a failure."""
@@ -28,13 +35,18 @@ class Machine:
     root: Path
     env: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def environment(self) -> dict[str, str | None]:
+        """What differs from the tester's own; None for what is not there."""
+        tester = dict.fromkeys(name for name in os.environ if name.startswith("BCT_"))
+        return tester | {"BCT_API__PORT": "0", "BCT_WIRE__LISTEN_PORT": "0"} | self.env
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`bct` with these arguments, left running."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("BCT_")}
-        free_ports = {"BCT_API__PORT": "0", "BCT_WIRE__LISTEN_PORT": "0"}
+        """`bct` as a process of its own, left running."""
+        changed = dict(os.environ) | self.environment
         return subprocess.Popen(
             [sys.executable, "-m", "bct.cli", *arguments, "--data-dir", str(self.root)],
-            env=clean | free_ports | self.env,
+            env={name: value for name, value in changed.items() if value is not None},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -42,13 +54,12 @@ class Machine:
         )
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        """(what it said, what it complained) of a command that has to end with `code`."""
-        with self.start(*arguments) as process:
-            said, complained = process.communicate(timeout=ENDS_IN)
-        assert process.returncode == code, (
-            f"bct {' '.join(arguments)} ended with {process.returncode}: {said}{complained}"
+        """(what it said, what it complained) of a verb that has to end with `code`."""
+        done = CliRunner().invoke(
+            app, [*arguments, "--data-dir", str(self.root)], env=self.environment, catch_exceptions=False
         )
-        return said, complained
+        assert done.exit_code == code, f"bct {' '.join(arguments)} ended with {done.exit_code}: {done.output}"
+        return done.stdout, done.stderr
 
     def bct(self, *arguments: str, code: int = 0) -> Any:
         """The last JSON object that the command printed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -14,6 +15,11 @@ from typing import Any
 
 import pytest
 
+from bct.backends.node_rpc import NodeRpc
+from bct.bitcoin.script import p2pkh
+from bct.bitcoin.tx import Tx
+from bct.cli import keys
+from bct.config import Config
 from tests.film import BUNNY, make
 from tests.machine import Machine, lives, pointed_at
 
@@ -44,24 +50,33 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
         viewer.bct("init")
         with viewer.up():
             viewer.bct("wallet", "topup", "50000")
-            publish = ("publish", str(BUNNY), "--price", str(PRICE), "--free-seconds", "0", "--name", "Bunny")
-            yield Street(creator, viewer, creator.bct(*publish))
+            yield Street(creator, viewer, published(creator, BUNNY, "Bunny"))
 
 
-def another(street: Street, root: Path, **env: str) -> Machine:
-    machine = Machine(root, street.viewer.env | env)
+@pytest.fixture(scope="module")
+def neighbour(street: Street, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """One more node, with no coins to begin with."""
+    machine = Machine(tmp_path_factory.mktemp("neighbour"), street.viewer.env)
     machine.bct("init")
-    return machine
+    with machine.up():
+        yield machine
+
+
+def published(creator: Machine, film: Path, name: str, price: int = PRICE) -> dict[str, Any]:
+    """What `bct publish --json` said."""
+    terms = ("--price", str(price), "--free-seconds", "0", "--name", name)
+    return dict(creator.bct("publish", str(film), *terms))
+
+
+def clip(tmp_path: Path, seconds: int) -> Path:
+    """The first seconds of the bunny: another film than all of it."""
+    return make(tmp_path / "clip.mp4", "-c", "copy", seconds=seconds)
 
 
 def played(machine: Machine, link: str, *more: str, code: int) -> list[str]:
     """The lines that `bct play --json` printed: the start, the end, and an error if there was one."""
     said, _ = machine.run("play", link, "--player", READER, "--json", *more, code=code)
     return said.splitlines()
-
-
-def short_film(tmp_path: Path) -> Path:
-    return make(tmp_path / "short.mp4", "-c", "copy", seconds=1)
 
 
 def test_publishing_says_who_gets_what(street: Street) -> None:
@@ -98,49 +113,27 @@ def test_what_was_bought_is_never_bought_again(street: Street) -> None:
     assert (again["bought"], again["spent"], again["fees"], again["here"]) == (0, 0, 0, 5)
 
 
-@pytest.mark.long
-def test_a_cap_is_never_passed_not_by_one_satoshi(street: Street, tmp_path: Path) -> None:
-    thrifty = another(street, tmp_path)
-    with thrifty.up():
-        thrifty.bct("wallet", "topup", "1000")
-        for cap in (20, 60 + 2 * PRICE, 90):
-            ended = json.loads(played(thrifty, street.title["link"], "--max-sats", str(cap), code=6)[-2])
-            assert ended["spent"] + ended["fees"] <= cap
-            assert ended["trouble"]["error"] == "funds"
-        held = sum(thrifty.bct("wallet", "balance")[kind] for kind in ("confirmed", "pending", "reserved"))
-        locked = sum(one["capacity"] for one in thrifty.bct("channels", "list")["channels"] if not one["txid"])
-        assert 1000 - held - locked <= 20 + 60 + 2 * PRICE + 90
-
-
-@pytest.mark.long
-def test_an_empty_wallet_ends_with_6_and_says_what_is_lacking(street: Street, tmp_path: Path) -> None:
-    poor = another(street, tmp_path)
-    with poor.up():
-        said = played(poor, street.title["link"], code=6)
-        assert "0 sat can be spent" in json.loads(said[-1])["text"]
-
-
-def test_a_free_title_needs_neither_wallet_nor_channel(street: Street, tmp_path: Path) -> None:
-    free = street.creator.bct("publish", str(short_film(tmp_path)), "--price", "0")
+def test_a_free_title_needs_neither_wallet_nor_channel(street: Street, neighbour: Machine, tmp_path: Path) -> None:
+    free = published(street.creator, clip(tmp_path, 1), "Free", price=0)
     assert (free["view"], free["creators"], free["fees"]) == (0, [], 0)
-    poor = another(street, tmp_path / "poor")
-    with poor.up():
-        ended = poor.bct("play", free["link"], "--player", READER)
-        assert (ended["here"], ended["spent"], ended["channels"]) == (ended["pieces"], 0, [])
+    ended = neighbour.bct("play", free["link"], "--player", READER)
+    assert (ended["here"], ended["spent"], ended["channels"]) == (ended["pieces"], 0, [])
 
 
-def test_a_seeder_sells_what_another_made_and_the_creator_gets_the_share(street: Street, tmp_path: Path) -> None:
-    film = next(street.creator.home.titles.glob(f"{street.title['infohash']}/data"))
-    seeder, buyer = another(street, tmp_path / "seeder"), another(street, tmp_path / "buyer")
-    with seeder.up() as there, buyer.up():
-        title = seeder.bct("seed", "add", street.title["link"], "--from", str(film))
-        assert (title["holding"], title["price"]) == ("seeded", PRICE)
-        assert list(seeder.home.incoming.iterdir()) == []
-        buyer.node.post("/api/wallet/topup", {"satoshi": 100_000})
-        ended = buyer.bct("play", title["link"], "--player", READER)
-        assert [peer["address"] for peer in ended["peers"]] == [there["listen"]]
-        (channel,) = seeder.bct("channels", "list")["channels"]
-        assert (channel["paid"], channel["state"]) == (street.cost, "settled")
+def test_an_empty_wallet_ends_with_6_and_says_what_is_lacking(street: Street, neighbour: Machine) -> None:
+    said = played(neighbour, street.title["link"], code=6)
+    assert "0 sat can be spent" in json.loads(said[-1])["text"]
+
+
+def test_a_cap_is_never_passed_not_by_one_satoshi(street: Street, neighbour: Machine) -> None:
+    neighbour.bct("wallet", "topup", "1000")
+    for cap in (20, 60 + 2 * PRICE, 90):
+        ended = json.loads(played(neighbour, street.title["link"], "--max-sats", str(cap), code=6)[-2])
+        assert ended["spent"] + ended["fees"] <= cap
+        assert ended["trouble"]["error"] == "funds"
+    held = sum(neighbour.bct("wallet", "balance")[kind] for kind in ("confirmed", "pending", "reserved"))
+    locked = sum(one["capacity"] for one in neighbour.bct("channels", "list")["channels"] if not one["txid"])
+    assert 1000 - held - locked <= 20 + 60 + 2 * PRICE + 90
 
 
 def test_a_file_that_is_another_is_not_seeded(street: Street, tmp_path: Path) -> None:
@@ -148,10 +141,36 @@ def test_a_file_that_is_another_is_not_seeded(street: Street, tmp_path: Path) ->
     assert "bytes, the torrent" in wrong["text"]
 
 
-def test_who_has_watched_a_film_can_sell_it_on(street: Street) -> None:
+def test_who_has_watched_a_film_sells_it_on_and_its_creator_gets_the_share(street: Street, neighbour: Machine) -> None:
     film = street.viewer.home.titles / street.title["infohash"] / "data"
-    assert street.viewer.bct("seed", "add", street.title["link"], "--from", str(film))["holding"] == "seeded"
-    assert "already" in street.viewer.bct("seed", "add", street.title["link"], "--from", str(film), code=2)["text"]
+    seed = ("seed", "add", street.title["link"], "--from", str(film))
+    title = street.viewer.bct(*seed)
+    assert (title["holding"], title["price"]) == ("seeded", PRICE)
+    assert list(street.viewer.home.incoming.iterdir()) == []
+    assert "already" in street.viewer.bct(*seed, code=2)["text"]
+    neighbour.bct("wallet", "topup")
+    ended = neighbour.bct("play", title["link"], "--player", READER)
+    assert [peer["address"] for peer in ended["peers"]] == [street.viewer.node.found["listen"]]
+    sold = [one for one in street.viewer.bct("channels", "list")["channels"] if one["role"] == "payee"]
+    assert [(one["paid"], one["state"]) for one in sold] == [(ended["spent"], "settled")]
+    assert creators_part(street, sold[0]["txid"]) == ended["spent"] * 6000 // 10_000
+
+
+def creators_part(street: Street, txid: str) -> int:
+    """What the settlement, as the chain has it, pays to the creator."""
+    chain = street.creator.node.get("/api/status")["chain"]
+
+    async def fetch() -> Any:
+        rpc = NodeRpc(chain["url"], Path(chain["cookie_file"]))
+        try:
+            return await rpc.call("getrawtransaction", txid)
+        finally:
+            await rpc.close()
+
+    payout = p2pkh(keys.load(street.creator.home, Config(), "").payout)
+    return sum(
+        output.value for output in Tx.parse(bytes.fromhex(asyncio.run(fetch()))).outputs if output.script == payout
+    )
 
 
 @pytest.mark.parametrize(("file", "says"), [(__file__, "not a video"), ("/nowhere.mp4", "cannot be read")])
@@ -161,19 +180,17 @@ def test_what_is_no_film_is_not_published(street: Street, file: str, says: str) 
 
 
 def test_ctrl_c_ends_a_play_in_order(street: Street, tmp_path: Path) -> None:
-    viewer = another(street, tmp_path)
-    with viewer.up():
-        viewer.node.post("/api/wallet/topup", {"satoshi": 100_000})
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with viewer.start("play", street.title["link"], "--no-player", "--json") as process:
-                assert process.stdout
-                started = json.loads(process.stdout.readline())
-                urllib.request.urlopen(started["url"]).read()
-                process.send_signal(number)
-                ended = json.loads(process.stdout.readline())
-                assert process.wait(30) == 0
-            assert ended["here"] == ended["pieces"]
-            assert all(channel["state"] == "settled" for channel in ended["channels"])
+    title = published(street.creator, clip(tmp_path, 2), "Clip")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with street.viewer.start("play", title["link"], "--no-player", "--json") as process:
+            assert process.stdout
+            started = json.loads(process.stdout.readline())
+            urllib.request.urlopen(started["url"]).read()
+            process.send_signal(number)
+            ended = json.loads(process.stdout.readline())
+            assert process.wait(30) == 0
+        assert ended["here"] == ended["pieces"]
+        assert [channel["state"] for channel in ended["channels"]] == ["settled"] * (number == signal.SIGINT)
 
 
 def test_coins_go_out_to_an_address(street: Street) -> None:
@@ -196,16 +213,15 @@ def test_people_are_told_everything_too(street: Street) -> None:
     assert "0 pieces were bought for 0 sat" in said
 
 
-@pytest.mark.long
 def test_down_says_what_became_of_every_channel(street: Street, tmp_path: Path) -> None:
-    viewer = another(street, tmp_path)
-    with viewer.up() as node:
-        viewer.node.post("/api/wallet/topup", {"satoshi": 100_000})
-        play = viewer.node.post("/api/plays", {"link": street.title["link"]})
-        urllib.request.urlopen(play["url"]).read()
-        (settled,) = viewer.bct("down")["settled"]
-        assert (settled["role"], settled["paid"]) == ("payer", street.cost)
-        assert re.fullmatch("[0-9a-f]{64}", settled["txid"])
-        assert not lives(node["pid"])
-        assert not viewer.home.running.exists()
-        viewer.bct("down", code=3)
+    """The last story here: the viewer's node is down after it."""
+    title = published(street.creator, clip(tmp_path, 3), "Last")
+    play = street.viewer.node.post("/api/plays", {"link": title["link"]})
+    urllib.request.urlopen(play["url"]).read()
+    pid = street.viewer.pid
+    (settled,) = street.viewer.bct("down")["settled"]
+    assert (settled["role"], settled["paid"]) == ("payer", PRICE * title["pieces"])
+    assert re.fullmatch("[0-9a-f]{64}", settled["txid"])
+    assert not lives(pid)
+    assert not street.viewer.home.running.exists()
+    street.viewer.bct("down", code=3)
