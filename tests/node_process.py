@@ -28,7 +28,7 @@ from bct.wallet.keyring import Keyring
 from bct.wallet.paths import RECEIVE
 from tests.stage import publish, watch
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class NodeProcess:

@@ -22,7 +22,7 @@ from tests.nodes import make_film
 
 FREE = (PieceRange(PieceIndex(0), 2), PieceRange(PieceIndex(9), 1))
 FREE_PIECES = {0, 1, 9}
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ SIZE = 64 * 1024
 
 
 async def until(so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if so():
                 return

@@ -21,7 +21,7 @@ import libtorrent as lt
 from bct.backends.regtest_node import die_with_parent
 from bct.torrent.metainfo import Metainfo
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 _LOOK = 0.05
 
 
