@@ -331,12 +331,16 @@ async def test_a_movie_whose_pictures_lie_in_another_file_reads_no_other_file(tm
 
 
 async def test_inside_the_walls_there_is_neither_network_nor_file(tmp_path: Path) -> None:
-    assert await sandbox.standing() == sandbox.Standing(network=True, files=True)
+    # A container may forbid network namespaces; then the whitelist of protocols is all there is, and doctor says so.
+    command = ["unshare", *([] if os.getuid() == 0 else ["--user"]), "--net", "true"]
+    allowed = subprocess.run(command, capture_output=True).returncode == 0
+    assert await sandbox.standing() == sandbox.Standing(network=allowed, files=True)
     secret = tmp_path / "secret"
     secret.write_text("twelve words")
     assert "Permission denied" in await behind_walls("/usr/bin/cat", str(secret))
     assert "Permission denied" in await behind_walls("/usr/bin/touch", str(tmp_path / "new"))
-    assert "Network is unreachable" in await behind_walls(ffmpeg(), "-i", "http://127.0.0.1:9/")
+    heard = await behind_walls(ffmpeg(), "-i", "http://127.0.0.1:9/")
+    assert ("Network is unreachable" in heard) is allowed
 
 
 async def behind_walls(program: str, *arguments: str) -> str:
@@ -393,9 +397,10 @@ async def test_a_folder_that_is_not_there_is_no_place_for_a_film(tmp_path: Path)
 async def test_cancelling_ends_ffmpeg_and_leaves_nothing(tmp_path: Path) -> None:
     source = make(tmp_path / "film.avi", "-c:v", "mpeg4", "-an", seconds=5)
     encoding = asyncio.Event()
+    others = set(children())
     task = asyncio.create_task(ingest(source, lambda stage, done: encoding.set() if stage is Stage.ENCODE else None))
     await encoding.wait()
-    (child,) = children()
+    (child,) = set(children()) - others
     assert os.getpgid(child) == child  # a group of its own, which is what is ended
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
