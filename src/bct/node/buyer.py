@@ -342,7 +342,10 @@ class TitleBuyer:
     def _source(self, seat: Seat) -> Source[Peer]:
         peer, window = seat.peer, seat.window
         outstanding = peer.fetching.pieces
-        limit = window.pieces if window and seat.spending else PLAIN_WINDOW
+        if window and seat.spending:
+            limit = window.pieces
+        else:  # several at a time, in one write, cost less than one by one
+            limit = PLAIN_WINDOW if len(outstanding) <= PLAIN_WINDOW // 2 else 0
         waiting = sum(len(arriving.data) for arriving in outstanding.values())
         rate = window.rate if window else 0.0
         return Source(peer, lambda piece: self._price(seat, piece), max(0, limit - len(outstanding)), waiting, rate)

@@ -31,7 +31,7 @@ class Orderer(Protocol):
         ...
 
     def arrived(self, piece: PieceIndex, data: bytearray, since: float) -> None:
-        """The piece is complete and true."""
+        """The piece is complete and true. `data` is used again once this returns."""
         ...
 
     def failed(self, piece: PieceIndex, why: str) -> None:
@@ -55,32 +55,35 @@ class Arriving:
 class Fetching:
     """One peer's outstanding pieces, oldest first."""
 
-    __slots__ = ("_clock", "_orderer", "_wire", "pieces", "received")
+    __slots__ = ("_clock", "_orderer", "_spare", "_wire", "pieces", "received")
 
     def __init__(self, wire: PeerConnection, orderer: Orderer, clock: Callable[[], float]) -> None:
         self._wire = wire
         self._orderer = orderer
         self._clock = clock
+        self._spare: list[bytearray] = []  # of a piece's size: a fresh one costs more than what is put into it
         self.pieces: dict[PieceIndex, Arriving] = {}
         self.received = 0
         """Bytes of verified pieces."""
 
     def request(self, piece: PieceIndex, geometry: Geometry) -> None:
         """Asks for a whole piece; leaves with the next flush."""
-        data, now = bytearray(geometry.size(piece)), self._clock()
+        size, now = geometry.size(piece), self._clock()
+        data = self._spare.pop() if self._spare and len(self._spare[-1]) == size else bytearray(size)
         self.pieces[piece] = Arriving(data, PieceBuffer(piece, data), now, now, alone=not self.pieces)
         self._wire.request(geometry.blocks(piece, self._wire.max_block))
 
-    def block(self, index: int, begin: int, data: Buffer) -> None:
-        arriving = self.pieces.get(PieceIndex(index))
+    def block(self, index: int, begin: int, data: Buffer, now: float) -> None:
+        piece = PieceIndex(index)
+        arriving = self.pieces.get(piece)
         if arriving is None:
             return  # given up meanwhile
-        arriving.touched = self._clock()
+        arriving.touched = now
         if arriving.alone:
             arriving.alone = False
             self._orderer.arriving(arriving.since)
         if arriving.blocks.add(begin, data, ""):
-            self._complete(PieceIndex(index), arriving)
+            self._complete(piece, arriving)
 
     def _complete(self, piece: PieceIndex, arriving: Arriving) -> None:
         del self.pieces[piece]
@@ -89,6 +92,8 @@ class Fetching:
             raise RemoteProtocolError("corrupt-piece", f"piece {piece} does not match its hash", Action.BAN)
         self.received += len(arriving.data)
         self._orderer.arrived(piece, arriving.data, arriving.since)
+        if not self._spare:
+            self._spare.append(arriving.data)
 
     def rejected(self, block: Block) -> None:
         """The peer will not send this block: the whole piece has to come from elsewhere, or be asked again."""

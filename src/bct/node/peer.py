@@ -236,7 +236,7 @@ class Peer:
                 self.serving.ask(blocks)
                 self.serving.go_on(self._gate, self.torrent.read)
             case Piece(index, begin, data):
-                self.fetching.block(index, begin, data)
+                self.fetching.block(index, begin, data, self.heard_at)
             case ExtensionMessage(name, payload):
                 self._extension(name, payload)
             case Handshake():
