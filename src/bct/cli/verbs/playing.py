@@ -99,17 +99,18 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _watch(session: Session, node: NodeClient, playing: dict[str, Any], command: list[str]) -> None:
-    """Until the player ends."""
+    """Until the player ends, or, without one, until the play is no more: closed as idle, or with its node."""
     process = _start(command, playing["url"]) if command else None
     shows_meter = sys.stderr.isatty() and not session.json
     try:
         while process is None or process.poll() is None:
-            if shows_meter:
-                _show_meter(node.get(f"/api/plays/{playing['token']}"))
-            if process is None or shows_meter:
-                time.sleep(METER_SECONDS)
-            else:
+            if process and not shows_meter:
                 process.wait()
+                break
+            now = node.get(f"/api/plays/{playing['token']}")
+            if shows_meter:
+                _show_meter(now)
+            time.sleep(METER_SECONDS)
     finally:
         if process and process.poll() is None:
             process.terminate()
