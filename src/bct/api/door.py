@@ -15,11 +15,12 @@ from __future__ import annotations
 import hmac
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bct.api.errors import response
-from bct.errors import AuthError, ConfigError
+from bct.errors import AuthError
 
 MAX_BODY = 4 << 20
 STREAM = "/stream/"
@@ -54,8 +55,6 @@ class Door:
             return response(AuthError("other sites' pages may not speak to this node"))
         if not path.startswith(STREAM) and not self._is_owner(headers):
             return response(AuthError("the secret of the data directory's .cookie file is missing or wrong"))
-        if not headers.get("content-length", "0").isdecimal() or int(headers.get("content-length", "0")) > MAX_BODY:
-            return response(ConfigError(f"a request's body has at most {MAX_BODY} bytes"))
         return None
 
     def _is_owner(self, headers: Headers) -> bool:
@@ -64,7 +63,7 @@ class Door:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """A body that does not say how long it is ends where it becomes too long."""
+    """What follows is read no further than this, whatever length was announced."""
     taken = 0
 
     async def limited() -> Message:
@@ -72,7 +71,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > MAX_BODY:
-            raise ConfigError(f"a request's body has at most {MAX_BODY} bytes")
+            raise HTTPException(413, f"a request's body has at most {MAX_BODY} bytes")
         return message
 
     return limited
