@@ -7,7 +7,7 @@ branch and the payout hash, so that a node nobody has unlocked yet sells, and se
 could do with these is told in `wallet.paths`. They are compared with what the words give as soon as the words are
 there, so nobody slips others in for long.
 
-The cipher is pycryptodomex's, which bsv-sdk brings along anyway; scrypt is Python's own.
+The cipher is pycryptodomex's (ChaCha20-Poly1305), which needs no compiler to install; scrypt is Python's own.
 """
 
 from __future__ import annotations
