@@ -71,6 +71,7 @@ async def test_a_seeder_that_trusts_a_fresh_funding_with_little_is_paid_later_no
 ) -> None:
     """Its trust is shared by all unconfirmed channels, so it may end earlier than READY said."""
     monkeypatch.setattr("bct.node.buyer.TRUST_SECONDS", 0.1)
+    monkeypatch.setattr("bct.node.buyer.TRUST_TRIES", 1000)
     room = 10
     store = MemoryStore()
     async with (

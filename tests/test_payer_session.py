@@ -202,6 +202,14 @@ def test_what_was_signed_is_spent(wire: Wire) -> None:
     assert wire.payer.pay(1, NOW).total == 6
 
 
+def test_a_payment_said_again_that_had_come_after_all_is_nobodys_fault(wire: Wire) -> None:
+    wire.open()
+    wire.payer.pay(5, NOW)
+    assert wire.payer.receive(m.PaymentRefused(7, m.Refusal.NOT_RISING, (5,), bytes(64)), NOW) is None
+    refusal = m.PaymentRefused(7, m.Refusal.NOT_RISING, (4,), bytes(64))
+    assert wire.payer.receive(refusal, NOW) == Refused("not_rising"), "it holds less than we signed: no excuse"
+
+
 def test_a_reason_nobody_knows(wire: Wire) -> None:
     wire.open()
     assert wire.payer.receive(m.PaymentRefused(7, 200, (), bytes(64)), NOW) == Refused("reason 200")

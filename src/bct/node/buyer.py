@@ -60,6 +60,8 @@ class Seat:
         """Since when its payment channel is being opened, resumed, enlarged or closed, in steady seconds."""
         self.early = False
         """Its last payments were too early for it: nothing is paid until they are said again."""
+        self.excused: set[PieceIndex] = set()
+        """What was under way when a payment came too early: that it is rejected is no fault."""
         self.refusals = 0
         self.misses = 0
         self.useless = False
@@ -174,7 +176,8 @@ class TitleBuyer:
         seat = self.seats.get(peer)
         if self._closing and why == "rejected":
             return  # the channel is closed by us: what was still asked for over it is refused, as it should be
-        if seat and seat.early and why == "rejected":
+        if seat and piece in seat.excused and why == "rejected":
+            seat.excused.discard(piece)
             return  # its payment was too early for the seeder, and is said again
         if seat and seat.spending and seat.spending.has_bought(self.swarm.infohash, piece):
             log.warning("paid and not delivered", peer=str(peer), piece=piece, why=why)
@@ -214,7 +217,7 @@ class TitleBuyer:
                 self._agreed(seat, (), missed)
                 self._spawn(self._add_line(seat))
             case Refused(_, missed) if missed:
-                self._spawn(self._say_later(seat, missed))
+                self._wait_for_trust(seat, missed)
             case Refused(reason):
                 self._distrust(seat, reason)
             case Failed(code, text, again):
@@ -230,15 +233,19 @@ class TitleBuyer:
             seat.spending.pieces.update((self.swarm.infohash, piece) for piece in opened)
             self._spawn(self._purse.ready(seat.spending))
 
-    async def _say_later(self, seat: Seat, missed: Iterable[PiecePayment]) -> None:
+    def _wait_for_trust(self, seat: Seat, missed: Iterable[PiecePayment]) -> None:
         """The seeder trusts fundings that no block holds with so much and no more at a time: no fault of its own. Its
         payments are said again after a while, and what they were for is asked again."""
+        seat.excused.update(seat.peer.fetching.pieces)
         if seat.early:
             return  # each payment of a flight is refused; the first refusal has all of them said again
         seat.early, seat.refusals = True, seat.refusals + 1
         if seat.refusals > TRUST_TRIES:
             self._distrust(seat, "exposure")
-            return
+        else:
+            self._spawn(self._say_later(seat, missed))
+
+    async def _say_later(self, seat: Seat, missed: Iterable[PiecePayment]) -> None:
         await asyncio.sleep(TRUST_SECONDS)
         seat.early = False
         if seat.spending and not seat.peer.closed:

@@ -218,8 +218,10 @@ class PayerSession:
         self.stage = Stage.READY
         return Ready(tuple(PieceIndex(i) for i in message.opened), missed)
 
-    def _refused(self, payer: Payer, message: PaymentRefused) -> Refused:
+    def _refused(self, payer: Payer, message: PaymentRefused) -> Refused | None:
         reason = message.reason
+        if reason == Refusal.NOT_RISING and message.totals == payer.totals:
+            return None  # it has all we signed: a payment said again had come after all
         if reason == Refusal.EXPOSURE and len(message.totals) == len(payer.totals):
             return Refused("exposure", self._missed(payer, message))
         return Refused(Refusal(reason).name.lower() if reason in Refusal else f"reason {reason}")
