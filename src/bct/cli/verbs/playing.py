@@ -53,9 +53,9 @@ def play(
     command = [] if no_player else _player(player)
     node = session.node()
     playing = node.post("/api/plays", _what(what) | {"peer": peer, "max_sats": max_sats})
-    session.result(playing, lambda: _show_start(playing))
     try:
-        with _sigterm_as_interrupt():
+        with _sigterm_as_interrupt():  # whoever reads the address may end us at once
+            session.result(playing, lambda: _show_start(playing))
             _watch(session, node, playing, command)
     except KeyboardInterrupt:
         session.note("\nsettling …")
