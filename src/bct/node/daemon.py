@@ -58,7 +58,8 @@ _UNSETTLED = {State.OPENING, State.OPEN, State.CLOSING}
 class Parts:
     """The back-ends a node is built of. sources: chains, ours first. earned, spent: the records of the two ledgers.
 
-    payout: where earnings go, known also while the wallet is locked. random: so many bytes from the system.
+    payout: where earnings go, known also while the wallet is locked. random: so many bytes from the system. steady,
+    unix: seconds of a clock that only goes forward, and of the machine's own, which may be wrong.
     """
 
     sources: Sequence[Chain]
@@ -74,6 +75,8 @@ class Parts:
     payout: PubKeyHash
     random: Callable[[int], bytes]
     close: Callable[[], Awaitable[None]]
+    steady: Callable[[], float] = time.monotonic
+    unix: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,8 @@ class Node:
         self._parts = parts
         chain, random = parts.sources[0], parts.random
         self.chain = chain
-        self.started = time.time()
-        self.hub = Hub(parts.transport, config.wire, chain.network, time.monotonic, random)
+        self.started = parts.unix()
+        self.hub = Hub(parts.transport, config.wire, chain.network, parts.steady, random)
         self.wallet = NodeWallet(chain, parts.keyring)
         keys = PayeeKeys(
             identity=parts.keyring.key(paths.IDENTITY),
@@ -116,10 +119,10 @@ class Node:
         )
         settings = config.channel
         policy = Policy(parts.payout, settings.fee_rate, settings.fee_rate_cap, settings.max_outputs, settings.idle)
-        self.till = Till(parts.sources, parts.channels, parts.payee_ledger, keys, policy, settings, _unix)
-        self.purse = Purse(chain, parts.channels, parts.payer_ledger, self.wallet, settings, _unix, random)
-        self.library = Library(self.hub, parts.stores, parts.titles, self.till, _unix)
-        self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, _unix)
+        self.till = Till(parts.sources, parts.channels, parts.payee_ledger, keys, policy, settings, self._unix)
+        self.purse = Purse(chain, parts.channels, parts.payer_ledger, self.wallet, settings, self._unix, random)
+        self.library = Library(self.hub, parts.stores, parts.titles, self.till, self._unix)
+        self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, self._unix)
         self._renewing: asyncio.Task[None] | None = None
         self.watchman = Watchman(chain, self.till, self.purse, self.wallet)
 
@@ -145,6 +148,9 @@ class Node:
             except BctError as error:
                 log.warning("terms cannot be renewed", text=str(error))
             await asyncio.sleep(RENEW_SECONDS)
+
+    def _unix(self) -> int:
+        return int(self._parts.unix())
 
     def _opened_size(self, record: Opened) -> int:
         return self.library.piece_size(record.infohash, record.piece)
@@ -253,10 +259,6 @@ class Node:
 
 def _ended(role: Role, outpoint: Outpoint, state: State, paid: int, closing: bytes) -> Ended:
     return Ended(role, outpoint, paid, Tx.parse(closing).txid if closing and state not in _UNSETTLED else None)
-
-
-def _unix() -> int:
-    return int(time.time())
 
 
 def _by_channel(payloads: Iterable[bytes]) -> dict[Outpoint, list[Record]]:
