@@ -3,21 +3,21 @@
 Who could cheat: the payer (the sessions and the account see to that), and time: a crash between accepting money and
 remembering it. So the order here is fixed. A new channel is durable before CHANNEL_READY; a payment and the opening of
 a piece are appended to the ledger before the piece's bytes are read, and bytes run ahead of the ledger's sync by
-`unsynced_risk` only; a channel is marked closing before its settlement is broadcast, and the settlement is kept until
-it is buried.
+`unsynced_risk` only; the ledger is durable, and the channel marked closing, before a settlement is broadcast; and the
+settlement that was made is the one that is sent until it is buried, whatever the ledger has lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from bct.bitcoin.chain import GOOD, Broadcast, Chain, Header, Outcome
 from bct.bitcoin.proof import Beef
-from bct.bitcoin.tx import Tx
+from bct.bitcoin.tx import FINAL, Tx
 from bct.channel import exposure
 from bct.channel.exposure import Sighting, Unconfirmed
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
@@ -51,6 +51,9 @@ class Earning:
         self.sightings: list[Sighting] = []
         self.idle_since: int | None = now
         self.settlement = saved.settlement
+        """What ends the channel, raw, once there is something: our settlement, or a refund that was seen."""
+        self.commitment = b""
+        """Our signature in the settlement that this run made."""
 
     def saw(self, sighting: Sighting) -> None:
         """Each source's first answer and its newest are enough to judge by, and every change of mind."""
@@ -66,6 +69,11 @@ class Earning:
     @property
     def state(self) -> State:
         return self.account.payee.state
+
+    def made(self) -> Tx | None:
+        """The settlement, once it was made."""
+        tx = Tx.parse(self.settlement) if self.settlement else None
+        return tx if tx and tx.inputs[0].sequence == FINAL else None
 
 
 class Till:
@@ -96,6 +104,8 @@ class Till:
         self._behind: set[Account] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[Outpoint] = set()
+        self._appended = 0
+        """The ledger's sequence of our last record."""
         self._ledger_failed = False
 
     @property
@@ -138,7 +148,8 @@ class Till:
 
     def _append(self, record: Record) -> int:
         try:
-            return self._ledger.append(records.encode(record))
+            self._appended = self._ledger.append(records.encode(record))
+            return self._appended
         except StoreError:
             self._ledger_failed = True
             raise
@@ -333,15 +344,14 @@ class Till:
 
     async def _settle(self, earning: Earning, reason: str) -> None:
         payee = earning.account.payee
-        if not payee.can_settle:
-            await self._store.move_payee(earning.outpoint, State.CLOSING)
+        tx = earning.made()
+        if tx is None and payee.can_settle:
+            tx, earning.commitment = payee.settlement(self.keys.derive(earning.account.nonce))
+            earning.settlement = tx.serialize()
+        await self._tried(self._ledger.wait(self._appended), earning)
+        await self._tried(self._store.move_payee(earning.outpoint, State.CLOSING, earning.settlement), earning)
+        if tx is None:
             return  # nothing was ever signed: the payer's refund is all that can come
-        tx, commitment = payee.settlement(self.keys.derive(earning.account.nonce))
-        earning.settlement = tx.serialize()
-        try:
-            await self._store.move_payee(earning.outpoint, State.CLOSING, earning.settlement)
-        except StoreError as error:  # the money first: after a restart the chain tells what became of the channel
-            log.error("settling without a note of it", channel=str(earning.outpoint), text=str(error))
         answers = await self._sources[0].broadcast([*self._unmined_funding(earning), earning.settlement])
         outcome = answers[-1].outcome
         log.info("settlement", channel=str(earning.outpoint), reason=reason, paid=payee.paid, outcome=outcome.value)
@@ -350,13 +360,23 @@ class Till:
         if can(Role.PAYEE, earning.state, Event.SETTLEMENT_SEEN):
             await self.happened(earning, Event.SETTLEMENT_SEEN, tx)
         if user := self._users.pop(earning.outpoint, None):
-            self.perform(*user, user[1].settled(tx.txid, commitment))
+            self.perform(*user, user[1].settled(tx.txid, earning.commitment))
             user[0].flush()
+
+    @staticmethod
+    async def _tried(note: Awaitable[None], earning: Earning) -> None:
+        """The money first: where the disk fails, the chain tells after a restart what became of the channel."""
+        try:
+            await note
+        except StoreError as error:
+            log.error("settling without a note of it", channel=str(earning.outpoint), text=str(error))
 
     async def happened(self, earning: Earning, event: Event, tx: Tx | None) -> None:
         """What the chain says about the channel's outpoint. tx: the transaction that spends it, if one does."""
         before = earning.state
         earning.account.payee.on(event)
+        if tx:
+            earning.settlement = tx.serialize()
         if earning.state is not before:
             await self._store.move_payee(earning.outpoint, earning.state, tx.serialize() if tx else b"")
             txid = txid_hex(tx.txid) if tx else ""
