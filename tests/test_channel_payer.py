@@ -251,6 +251,29 @@ def test_totals_that_fit_no_commitment_though_ours_above_them_do() -> None:
         payer.resumed((9_995,), bytes(64))
 
 
+# -- what the payee missed -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_signed_above_our_totals_whatever_the_payee_says_it_has() -> None:
+    """THREATS 55: a refusal's totals are a claim. Said to be high on one line and behind on another, they would have
+    the catching-up payment, whose signature covers all lines, give the high one away."""
+    payer = Payer(params(), (FILM, SERIES), totals=(10, 10), reserved=(100, 100), state=State.OPEN)
+    (payment,) = payer.missed((9_000, 4), PAYER)
+    assert (payment.line, payment.total) == (1, 10)
+    assert payment.signature == proof(payer.params, payer.lines, 10, 10)
+
+
+def test_a_step_for_which_no_commitment_exists_is_the_payees_fault() -> None:
+    """Claimed totals from which the way up to ours leads over one whose fee does not fit, though that of ours does."""
+    big, small = creators(2)
+    fixed, lines = params(capacity=10_324, rate=1000), (FILM, Payees.of((big, 2500), (small, 1)))
+    assert [fits(fixed, lines, totals) for totals in ((1, 9_995), (1, 9_996))] == [False, True]
+    payer = Payer(fixed, lines, totals=(1, 9_996), state=State.OPEN)
+    with pytest.raises(RemoteProtocolError) as error:
+        payer.missed((0, 9_995), PAYER)
+    assert (error.value.reason, error.value.action) == ("bad-totals", Action.CLOSE)
+
+
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 

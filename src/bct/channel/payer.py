@@ -131,16 +131,18 @@ class Payer:
         self.reserved = tuple(max(a, b) for a, b in zip(newest, self.reserved, strict=True))
 
     def missed(self, theirs: Totals, key: PrivateKey) -> list[Payment]:
-        """What we signed and the payee, who stands at `theirs`, never got: signed once more, one line at a time.
+        """What we signed and the payee, who says it stands at `theirs`, never got: signed once more, a line at a time.
 
-        Nothing above our totals is signed. Without it the payee would refuse every later payment: a signature covers
-        all lines.
+        What it says may be a lie, and a signature covers all lines: so above our totals nothing is signed on any of
+        them. Without these payments the payee would refuse every later one. Raises RemoteProtocolError('bad-totals').
         """
-        at, payments = theirs, []
-        for line, (mine, their) in enumerate(zip(self.totals, theirs, strict=False)):
+        at, payments = tuple(map(min, theirs, self.totals)), []
+        for line, (mine, their) in enumerate(zip(self.totals, at, strict=False)):
             if mine > their:
                 at = (*at[:line], mine, *at[line + 1 :])
-                digest = self._commitments.digest((*at, *(0,) * (len(self.lines) - len(at))))
+                digest = self._commitments.digest_if_fits((*at, *(0,) * (len(self.lines) - len(at))))
+                if digest is None:
+                    raise RemoteProtocolError("bad-totals", f"no commitment exists at {list(at)}", Action.CLOSE)
                 payments.append(Payment(line, mine, key.sign(digest)))
         return payments
 
