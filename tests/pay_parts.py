@@ -21,7 +21,7 @@ from bct.channel.transactions import Params
 from bct.pay import offers, records
 from bct.pay.account import Account, Verdict, restore
 from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, Send, Settle
-from bct.pay.messages import ChannelOpen, Context, Message
+from bct.pay.messages import Context, Message
 from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
 from bct.pay.payer_session import Happening, PayerSession
 from bct.pay.records import Record
@@ -68,6 +68,7 @@ class Seeder:
         self.synced = True
         self.chain_answers = True
         self.saved: dict[Outpoint, tuple[Params, bytes, Payees]] = {}
+        self.idle: dict[Outpoint, int] = {}
         self.settled: dict[Outpoint, Tx] = {}
         self._numbers = iter(range(1, 1 << 30))
 
@@ -88,8 +89,8 @@ class Seeder:
                     self.funded(wire, effect)
                 case CheckFunding():
                     wire.unanswered = effect
-                case SaveChannel(opening, account):
-                    self.save(wire, opening, account)
+                case SaveChannel(account, idle):
+                    self.save(wire, account, idle)
                 case Settle(account, _):
                     self.settle(wire, account)
 
@@ -99,11 +100,12 @@ class Seeder:
         capacity = Satoshi(int.from_bytes(effect.opening.funding[36:]))
         self.perform(wire, wire.payee.funded(outpoint, capacity, self.cap))
 
-    def save(self, wire: Wire, opening: ChannelOpen, account: Account) -> None:
+    def save(self, wire: Wire, account: Account, idle: int) -> None:
         taken = {nonce for _, nonce, _ in self.saved.values()}
-        assert opening.nonce not in taken, "the store refuses a nonce that was used; see `Till`"
+        assert account.nonce not in taken, "the store refuses a nonce that was used; see `Till`"
         params = account.payee.params
-        self.saved[params.outpoint] = (params, opening.nonce, account.payee.lines[0])
+        self.saved[params.outpoint] = (params, account.nonce, account.payee.lines[0])
+        self.idle[params.outpoint] = idle
         self.perform(wire, wire.payee.saved(account, wire.now))
 
     def settle(self, wire: Wire, account: Account) -> None:

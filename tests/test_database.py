@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
-from bct.backends.database import VERSION, Database
+from bct.backends.database import VERSION, Database, _version
 from bct.backends.tables import METADATA
 from bct.bitcoin.chain import Network
 from bct.bitcoin.keys import sha256
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 OTHER = Outpoint(Txid(sha256(b"other")), 0)
 FILM_HASH = Infohash(bytes(range(20)))
-EARNING = SavedPayee(params(), bytes(range(16)), FILM, (b"parent", b"child"), NOW)
+EARNING = SavedPayee(params(), bytes(range(16)), FILM, (b"parent", b"child"), NOW, 3600)
 SPENDING = SavedPayer(params(), OTHER, SERIES, key("seeder").public, "198.51.100.7", 6881, b"funding", NOW)
 TITLE = SavedTitle(FILM_HASH, "A film: ünicode & 'quotes'", Holding.WATCHED, b"d4:infoe", NOW, b"terms", b"manifest")
 
@@ -121,6 +123,8 @@ async def test_a_state_moves_and_the_last_transaction_stays(channels: ChannelSto
         replace(EARNING, params=replace(EARNING.params, lock=replace(EARNING.params.lock, payer=bytes(32)))),
         replace(EARNING, params=replace(EARNING.params, lock=replace(EARNING.params.lock, expiry=499_999_999))),
         replace(EARNING, params=replace(EARNING.params, fee_rate=0)),
+        replace(EARNING, idle=59),
+        replace(EARNING, idle=86_401),
     ],
 )
 async def test_what_cannot_be_a_channel_is_not_taken(channels: ChannelStore, wrong: SavedPayee) -> None:
@@ -205,13 +209,72 @@ def test_the_version_is_that_of_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [VERSION]
 
 
+def migrate(path: Path, revision: str) -> None:
+    """Up or down to this version, as a database's owner does it by hand."""
+    engine = create_engine(f"sqlite:///{path}", connect_args={"autocommit": False})
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "bct.backends:migrations")
+        config.set_main_option("path_separator", "os")
+        found = _version(connection)
+        (command.upgrade if found < revision else command.downgrade)(config, revision)
+    engine.dispose()
+
+
+async def test_channels_older_than_the_idle_time_come_up_and_can_go_down_again(tmp_path: Path) -> None:
+    """The columns are written out: this is a file as version 0001 has left it."""
+    path = tmp_path / "bct.db"
+    migrate(path, "0001")
+    old = schema(path)
+    fixed = EARNING.params
+    row = {
+        "outpoint": fixed.outpoint.pack(),
+        "capacity": fixed.capacity,
+        "payer_key": fixed.lock.payer,
+        "payee_key": fixed.lock.payee,
+        "expiry": fixed.lock.expiry,
+        "change_hash": fixed.change,
+        "payout_hash": fixed.payout,
+        "fee_rate": fixed.fee_rate,
+        "max_outputs": fixed.max_outputs,
+        "payees": EARNING.payees.pack(),
+        "created": EARNING.created,
+        "state": "open",
+        "nonce": EARNING.nonce,
+        "funding": msgspec.msgpack.encode(EARNING.funding),
+        "settlement": b"",
+    }
+    other = row | {"outpoint": OTHER.pack(), "nonce": bytes(16), "state": "settled", "settlement": b"raw"}
+    with sqlite3.connect(path) as connection:
+        connection.executemany(
+            f"INSERT INTO payee_channels VALUES ({', '.join(f':{name}' for name in row)})", (row, other)
+        )
+    closed = replace(
+        EARNING, params=replace(fixed, outpoint=OTHER), nonce=bytes(16), state=State.SETTLED, settlement=b"raw"
+    )
+    async with opened(path) as database:
+        found = await database.channels.payees()
+        assert {one.params.outpoint: one for one in found} == {
+            FUNDING: replace(EARNING, idle=900),
+            OTHER: replace(closed, idle=900),
+        }
+        await database.channels.move_payee(FUNDING, State.CLOSING, b"made")
+    migrate(path, "0001")
+    assert schema(path) == old
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT state, settlement FROM payee_channels ORDER BY state").fetchall()
+    assert rows == [("closing", b"made"), ("settled", b"raw")]
+    async with opened(path) as database:
+        assert [one.idle for one in await database.channels.payees()] == [900, 900]
+
+
 async def test_a_file_of_a_newer_bct_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "bct.db"
     async with opened(path):
         pass
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match="version 9999, this one knows 0001"):
+    with pytest.raises(StoreError, match="version 9999, this one knows 0002"):
         await Database.open(path)
 
 

@@ -344,6 +344,14 @@ def test_an_opening_replayed_on_another_connection(seeder: Seeder, wire: Wire) -
         Wire(seeder).say(wire.said[0])
 
 
+@pytest.mark.parametrize(("asked", "agreed"), [(60, 60), (899, 899), (901, 900), (86_400, 900)])
+def test_the_idle_time_is_the_shorter_one(seeder: Seeder, wire: Wire, asked: int, agreed: int) -> None:
+    """The offer says 900 s."""
+    viewer = wire.fund()
+    wire.say(wire.signed(replace(wire.opening(viewer), idle=asked), viewer.key))
+    assert seeder.idle == {viewer.outpoint: agreed}
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

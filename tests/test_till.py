@@ -19,18 +19,20 @@ from bct.backends.ledger import Ledger
 from bct.backends.regtest_miner import RegtestMiner
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx, TxOutput
-from bct.channel.lock import refund
+from bct.channel.lock import Lock, refund
 from bct.channel.state import Event, State
-from bct.channel.store import SavedPayee
+from bct.channel.store import ChannelStore, SavedPayee
 from bct.channel.transactions import Params
 from bct.config import ChannelConfig
 from bct.node.till import Earning, Till
 from bct.pay.payee_session import PayeeKeys
 from bct.pay.records import Paid, Record
 from bct.units import Outpoint, Satoshi, Txid
-from tests.channel_parts import FILM, LOCK, NOW, PAYEE, PAYER, new_payee, new_payer, params
-from tests.nodes import MemoryStore
+from tests.channel_parts import FILM, HOUR, LOCK, NOW, PAYEE, PAYER, new_payee, new_payer, params
+from tests.nodes import MemoryStore, running_node
 from tests.pay_parts import IDENTITY, POLICY
+from tests.stage import fund, publish, watch
+from tests.test_database import migrate, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -56,17 +58,21 @@ class Shop:
 
     chain: ChainNode
     ledger: Ledger
-    store: MemoryStore
+    store: ChannelStore
     now: int = NOW
 
     async def till(self, *found: Record) -> tuple[Till, Earning]:
         """As a start finds it: with these records in its ledger."""
         keys = PayeeKeys(IDENTITY, b"a secret", lambda _: PAYEE)
         till = Till([self.chain], self.store, self.ledger, keys, POLICY, ChannelConfig(), lambda: self.now)
-        (saved,) = self.store.payee.values()
+        (saved,) = await self.store.payees()
         await till.load({saved.params.outpoint: list(found)}, lambda _: 1)
         (earning,) = till.earnings.values()
         return till, earning
+
+    async def saved(self) -> SavedPayee:
+        (saved,) = await self.store.payees()
+        return saved
 
     async def spender(self, earning: Earning) -> Txid | None:
         spend = await self.chain.spender(earning.outpoint)
@@ -80,12 +86,12 @@ async def shop(tmp_path: Path, chain: ChainNode) -> AsyncIterator[Shop]:
     await ledger.close()
 
 
-async def on_the_chain(shop: Shop, miner: RegtestMiner, **change: object) -> SavedPayee:
+async def on_the_chain(shop: Shop, miner: RegtestMiner, lock: Lock = LOCK, idle: int = 900) -> SavedPayee:
     """A channel with a funding in a block."""
-    funding = await miner.pay(LOCK.script(), 10_000)
+    funding = await miner.pay(lock.script(), 10_000)
     await miner.mine()
-    fixed = params(outpoint=Outpoint(funding.txid, 0))
-    saved = replace(SavedPayee(fixed, bytes(16), FILM, (), NOW), **change)  # type: ignore[arg-type]
+    fixed = params(outpoint=Outpoint(funding.txid, 0), lock=lock)
+    saved = SavedPayee(fixed, bytes(16), FILM, (), NOW, idle)
     await shop.store.add_payee(saved)
     return saved
 
@@ -154,7 +160,7 @@ async def test_a_settlement_that_was_made_is_the_one_that_is_sent_again(
     await till.settle(earning, "again")
     assert await shop.spender(earning) == made.txid
     assert earning.state is State.SETTLED
-    assert shop.store.payee[earning.outpoint].settlement == made.serialize()
+    assert (await shop.saved()).settlement == made.serialize()
 
 
 async def test_a_refund_that_a_reorganisation_took_away_is_not_sent_for_the_payer(
@@ -177,4 +183,69 @@ async def test_what_ended_a_channel_is_what_is_shown(shop: Shop, miner: RegtestM
     till, earning = await shop.till(*payments(saved.params, 7))
     newer = settlement_of(saved.params, 9)
     await till.happened(earning, Event.SETTLEMENT_SEEN, newer)
-    assert earning.settlement == shop.store.payee[earning.outpoint].settlement == newer.serialize()
+    assert earning.settlement == (await shop.saved()).settlement == newer.serialize()
+
+
+# -- how long nobody may be there -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("idle", [60, 900, 86_400])
+async def test_a_channel_is_settled_when_nobody_was_there_for_the_agreed_time_and_not_before(
+    shop: Shop, miner: RegtestMiner, idle: int
+) -> None:
+    """Whatever this node's own setting is by now: the channel keeps what was agreed when it was opened."""
+    lock = replace(LOCK, expiry=NOW + 72 * HOUR)
+    saved = await on_the_chain(shop, miner, lock, idle)
+    till, earning = await shop.till(*payments(saved.params, 5))
+    shop.now = NOW + idle - 1
+    await till.tick()
+    assert earning.state is State.OPEN
+    shop.now = NOW + idle
+    await till.tick()
+    assert await shop.spender(earning) == settlement_of(saved.params, 5).txid
+
+
+async def test_the_expiry_does_not_wait_for_the_idle_time(shop: Shop, miner: RegtestMiner) -> None:
+    saved = await on_the_chain(shop, miner, idle=86_400)
+    till, earning = await shop.till(*payments(saved.params, 5))
+    shop.now = saved.params.lock.expiry - 2 * HOUR
+    await till.tick()
+    assert earning.state is State.SETTLED
+
+
+async def test_a_channel_of_an_older_bct_goes_on_after_the_upgrade(
+    shop: Shop, miner: RegtestMiner, tmp_path: Path
+) -> None:
+    path = tmp_path / "bct.db"
+    async with opened(path) as database:
+        shop.store = database.channels
+        saved = await on_the_chain(shop, miner, idle=3600)
+    migrate(path, "0001")
+    async with opened(path) as database:
+        shop.store = database.channels
+        till, earning = await shop.till(*payments(saved.params, 5))
+        earning.account.payee.accept(0, 6, payments(saved.params, 6)[-1].signature, now=NOW, exposure=None)
+        shop.now = NOW + 899
+        await till.tick()
+        assert earning.state is State.OPEN
+        shop.now = NOW + 900
+        await till.tick()
+        assert await shop.spender(earning) == settlement_of(saved.params, 6).txid
+
+
+@pytest.mark.parametrize(("offered", "asked", "agreed"), [(900, 60, 60), (900, 86_400, 900), (86_400, 86_400, 86_400)])
+async def test_the_idle_time_of_an_opening_is_kept(
+    tmp_path: Path, chain: ChainNode, miner: RegtestMiner, offered: int, asked: int, agreed: int
+) -> None:
+    """Two whole nodes: what the viewer asks for in OPEN is what its seeder saves, unless its offer said less."""
+    async with (
+        running_node(tmp_path / "seeder", chain, idle=offered) as seeder,
+        running_node(tmp_path / "viewer", chain, idle=asked) as viewer,
+    ):
+        await fund(viewer, miner)
+        title = await publish(seeder, tmp_path / "seeder", 6)
+        play = await viewer.play(title.link, None)
+        assert await watch(play) == title.film
+        (earning,) = seeder.till.earnings.values()
+        assert earning.saved.idle == agreed
+        assert earning.idle_since is None, "its viewer is there"

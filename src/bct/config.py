@@ -56,7 +56,7 @@ class ChannelConfig:
     max_outputs: int = 8
     lifetime: int = 12 * 3600
     idle: int = 15 * 60
-    """Seconds without a connection after which the payee settles."""
+    """Seconds without a connection after which the payee settles: of both sides' the shorter."""
     exposure_fresh: int = 1_000
     """Unconfirmed, just seen: most satoshis accepted over one payment channel."""
     exposure_clean: int = 100_000

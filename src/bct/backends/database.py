@@ -24,7 +24,7 @@ from bct.backends.tables.channels import ChannelTables
 from bct.backends.tables.titles import TitleTables
 from bct.errors import StoreError
 
-VERSION = "0001"
+VERSION = "0002"
 """The newest migration. It stands here so that alembic is loaded only when there is something to migrate."""
 
 

@@ -211,12 +211,12 @@ class Till:
     ) -> list[Effect]:
         """Makes the new channel durable, when there is one to save."""
         match effects:
-            case [SaveChannel(_, account)]:
+            case [SaveChannel(account, idle)]:
                 pass
             case _:
                 return effects
         params = account.payee.params
-        saved = SavedPayee(params, account.nonce, account.payee.lines[0], found.raws, self.clock())
+        saved = SavedPayee(params, account.nonce, account.payee.lines[0], found.raws, self.clock(), idle)
         if not await self._store.add_payee(saved):
             return session.unfunded(Fault.BAD_OPEN, "this offer, or this funding, has opened a channel already")
         earning = Earning(saved, account, _block(peer.connection.remote[0]), self.clock())
@@ -313,7 +313,7 @@ class Till:
             expiry=earning.account.payee.params.lock.expiry,
             now=now,
             idle_since=earning.idle_since,
-            idle=self._config.idle,
+            idle=earning.saved.idle,
             unmined=earning.account.cap is not None,
             stopping=stopping,
         )

@@ -27,10 +27,10 @@ class CheckFunding:
 
 @dataclass(frozen=True, slots=True)
 class SaveChannel:
-    """Make the new channel durable, then call `PayeeSession.saved`."""
+    """Make the new channel durable, then call `PayeeSession.saved`. idle: as agreed, see `offers.agreed_idle`."""
 
-    opening: ChannelOpen
     account: Account
+    idle: int
 
 
 @dataclass(frozen=True, slots=True)

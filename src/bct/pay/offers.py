@@ -61,6 +61,14 @@ def least_capacity(policy_rate: int, price: int, creators: int) -> int:
     return LEAST_PIECES * price + fee_at(policy_rate, creators + 2)
 
 
+def agreed_idle(offered: int, asked: int) -> int:
+    """Seconds without a connection after which the payee settles: what the impatient one of the two has said.
+
+    Who waits keeps the other's money away from it, so neither can make the other wait longer than that one offered to.
+    """
+    return min(offered, asked)
+
+
 def make_offer(
     policy: Policy, terms: Terms, context: Context, identity: PrivateKey, payee: bytes, nonce: bytes
 ) -> Offer:

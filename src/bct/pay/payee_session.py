@@ -185,7 +185,8 @@ class PayeeSession:
             check_lines(params, (self.terms.payees,))
         except RemoteProtocolError as error:
             return self.unfunded(Fault.BAD_OPEN, str(error))
-        return [SaveChannel(opening, Account(Payee(params, (self.terms.payees,)), opening.nonce, cap))]
+        account = Account(Payee(params, (self.terms.payees,)), opening.nonce, cap)
+        return [SaveChannel(account, offers.agreed_idle(self._policy.idle, opening.idle))]
 
     def unfunded(self, code: Fault, text: str) -> list[Effect]:
         """The funding cannot be used; the viewer may try another."""

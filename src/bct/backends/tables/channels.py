@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import sqlite
@@ -36,8 +37,10 @@ def _bytes(name: str, size: int, *, primary_key: bool = False, unique: bool = Fa
     return Column(name, LargeBinary, check, primary_key=primary_key, unique=unique, nullable=False)
 
 
-def _number(name: str, least: int, most: int) -> Column[int]:
-    return Column(name, Integer, CheckConstraint(f"{name} BETWEEN {least} AND {most}"), nullable=False)
+def _number(name: str, least: int, most: int, *, before: str | None = None) -> Column[int]:
+    """before: what stands in rows that are older than the column."""
+    check = CheckConstraint(f"{name} BETWEEN {least} AND {most}")
+    return Column(name, Integer, check, nullable=False, server_default=text(before) if before else None)
 
 
 def _shared() -> list[Column[bytes] | Column[int] | Column[str]]:
@@ -65,6 +68,7 @@ PAYEE_CHANNELS = Table(
     _bytes("nonce", 16, unique=True),
     Column("funding", LargeBinary, nullable=False),  # raw transactions, parents first: a MessagePack array
     Column("settlement", LargeBinary, nullable=False),
+    _number("idle", 60, 86_400, before="900"),
     sqlite_strict=True,
 )
 
@@ -94,6 +98,7 @@ class ChannelTables:
             "nonce": saved.nonce,
             "funding": msgspec.msgpack.encode(saved.funding),
             "settlement": saved.settlement,
+            "idle": saved.idle,
         }
         statement = sqlite.insert(PAYEE_CHANNELS).values(row).on_conflict_do_nothing()
         return await self._run(lambda db: db.execute(statement).rowcount == 1)
@@ -168,7 +173,7 @@ def _params(row: Row[tuple[object, ...]]) -> Params:
 def _payee(row: Row[tuple[object, ...]]) -> SavedPayee:
     funding = msgspec.msgpack.decode(row.funding, type=tuple[bytes, ...])
     payees, state = Payees.unpack(row.payees), State(row.state)
-    return SavedPayee(_params(row), row.nonce, payees, funding, row.created, state, row.settlement)
+    return SavedPayee(_params(row), row.nonce, payees, funding, row.created, row.idle, state, row.settlement)
 
 
 def _payer(row: Row[tuple[object, ...]]) -> SavedPayer:
