@@ -101,7 +101,7 @@ async def selling(
     ledger = Ledger.open(directory / "payee.ledger", lambda _: None, lambda n: tills[0].synced(n))
     saved = MemoryStore()
     for number in range(viewers):
-        one = SavedPayee(params(number), number.to_bytes(16), PAYEES, (), int(time.time()))
+        one = SavedPayee(params(number), number.to_bytes(16), PAYEES, (), int(time.time()), 900)
         await saved.add_payee(one)
     keys = PayeeKeys(SEEDER, sha256(b"secret"), payee_key)
     policy = Policy(SEEDER.hash, 100, 1000, 8, 900)
