@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median_low
 
 from bsv.script.script import Script
@@ -43,12 +44,15 @@ class ModelChain:
         self.now = now
         self.answers = True
         """Whether it can be reached."""
+        self.floor = FEE_RATE
+        """Satoshis per 1,000 bytes below which it takes and mines nothing."""
         self._blocks: list[Block] = []
+        self._places: dict[Txid, Block] = {}
         self._pool: dict[Txid, Tx] = {}
         self._parked: dict[Txid, Tx] = {}
         self._made = 0
         self._index = ScriptIndex()
-        self._listeners: set[asyncio.Queue[ChainEvent]] = set()
+        self._listeners: dict[asyncio.Queue[ChainEvent], None] = {}
         self._add_block()
 
     # -- the world ----------------------------------------------------------------------------------------------------
@@ -59,19 +63,36 @@ class ModelChain:
     async def pay(self, script: bytes, satoshi: int, count: int = 1) -> Tx:
         """A transaction in the pool that pays out of nothing."""
         tx = Tx((self._new_coin(),), (TxOutput(Satoshi(satoshi), script),) * count)
-        self._take(tx)
+        self.take(tx)
         return tx
 
     def fork(self, depth: int, forgotten: Iterable[Txid] = ()) -> None:
         """The newest blocks are none any more. Their transactions are in the pool again, but for the forgotten ones."""
-        left, self._blocks = self._blocks[-depth:], self._blocks[:-depth]
-        for _ in left:
-            self._index.drop_block()
+        keep = len(self._blocks) - depth
+        left, self._blocks = self._blocks[keep:], self._blocks[:keep]
+        waiting, self._pool = self._pool, {}
+        self._index.drop_pool()
         for block in left:
+            self._index.drop_block()
+            for txid in block.txs:
+                del self._places[txid]
             self._pool |= dict(list(block.txs.items())[1:])
+        self._pool |= waiting
         for txid in forgotten:
             self.forget(txid)
         self._index_pool()
+
+    def follow(self, other: ModelChain) -> None:
+        """Takes over the other's blocks, as a node does that hears of a longer chain; its pool stays its own."""
+        pairs = zip(self._blocks, other._blocks, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0].header.hash == pair[1].header.hash, pairs))
+        self.fork(len(self._blocks) - same)
+        self.now, self._made = max(self.now, other.now), max(self._made, other._made)
+        for block in other._blocks[len(self._blocks) :]:
+            new = [tx for txid, tx in list(block.txs.items())[1:] if txid not in self._pool]
+            self._connect(block)
+            for tx in new:
+                self._tell(Seen(tx.txid, tx.serialize()))
 
     def forget(self, txid: Txid) -> None:
         """The pool loses it."""
@@ -82,7 +103,7 @@ class ModelChain:
         height = len(self._blocks)
         coinbase = Tx((self._new_coin(),), (TxOutput(Satoshi(1), b"\x51"),))
         self._take_up_parked()
-        txs = {coinbase.txid: coinbase} | self._pool
+        txs = {coinbase.txid: coinbase} | self._worth_mining()
         root = _rows(list(txs))[-1][0]
         previous = self._blocks[-1].header if self._blocks else None
         self.now = max(self.now, previous.time + 1 if previous else 0)
@@ -90,12 +111,46 @@ class ModelChain:
         before = previous.hash if previous else bytes(32)
         digest = sha256d(before + root + self.now.to_bytes(8) + height.to_bytes(8))
         header = Header(height, digest, before, root, self.now, median_low(times))
-        self._blocks.append(Block(header, txs))
-        self._pool.clear()
-        self._index.drop_pool()
-        self._index.add_block(header.hash, height, txs.values())
-        self._tell(Tip(header))
+        self._connect(Block(header, txs))
         return header
+
+    def _worth_mining(self) -> dict[Txid, Tx]:
+        """What of the pool pays the floor, with all it builds on."""
+        taken: dict[Txid, Tx] = {}
+        for txid, tx in self._pool.items():
+            parents = {i.outpoint.txid for i in tx.inputs} & self._pool.keys()
+            if parents <= taken.keys() and self._pays(tx):
+                taken[txid] = tx
+        return taken
+
+    def _pays(self, tx: Tx) -> bool:
+        coins = [self._coin(i.outpoint) for i in tx.inputs]
+        if not all(coins):
+            return True  # out of nowhere, by `pay`
+        fee = sum(coin.value for coin in coins if coin) - sum(o.value for o in tx.outputs)
+        return fee * 1000 >= self.floor * len(tx.serialize())
+
+    def _connect(self, block: Block) -> None:
+        """The next block; what of the pool it holds, or contradicts, is there no more."""
+        self._blocks.append(block)
+        self._places |= dict.fromkeys(block.txs, block)
+        spent = {i.outpoint for tx in block.txs.values() for i in tx.inputs}
+        waiting, self._pool = self._pool, {}
+        gone: set[Txid] = set()
+        for txid, tx in waiting.items():
+            if txid in block.txs:
+                continue
+            if any(i.outpoint in spent or i.outpoint.txid in gone for i in tx.inputs):
+                gone.add(txid)
+            else:
+                self._pool[txid] = tx
+        self._parked = {
+            txid: tx for txid, tx in self._parked.items() if not any(i.outpoint in spent for i in tx.inputs)
+        }
+        self._index.drop_pool()
+        self._index.add_block(block.header.hash, block.header.height, block.txs.values())
+        self._index_pool()
+        self._tell(Tip(block.header))
 
     def _new_coin(self) -> TxInput:
         """An input that spends nothing, unlike every other one."""
@@ -107,9 +162,10 @@ class ModelChain:
         for tx in ready:
             del self._parked[tx.txid]
             if self._judge(tx) is Outcome.ACCEPTED:
-                self._take(tx)
+                self.take(tx)
 
-    def _take(self, tx: Tx) -> None:
+    def take(self, tx: Tx) -> None:
+        """It is in the pool, unjudged."""
         self._pool[tx.txid] = tx
         self._index.add_to_pool(tx)
         self._tell(Seen(tx.txid, tx.serialize()))
@@ -128,18 +184,22 @@ class ModelChain:
     async def broadcast(self, raws: Sequence[bytes]) -> list[Broadcast]:
         if not self.answers:
             return [Broadcast(Txid(sha256d(raw)), Outcome.UNREACHABLE, "it is away") for raw in raws]
-        answers = {raw: self._hear(raw) for raw in dict.fromkeys(raws)}
+        answers = {raw: self.hear(raw) for raw in dict.fromkeys(raws)}
         return [answers[raw] for raw in raws]
 
-    def _hear(self, raw: bytes) -> Broadcast:
+    def hear(self, raw: bytes) -> Broadcast:
+        """One transaction, from anybody."""
         txid = Txid(sha256d(raw))
         try:
             tx = Tx.parse(raw)
         except RemoteProtocolError as error:
             return Broadcast(txid, Outcome.INVALID, str(error))
         outcome = Outcome.KNOWN if self._find(txid) else self._judge(tx)
+        if outcome in (Outcome.ACCEPTED, Outcome.PARKED):
+            for older in self._in_the_way(tx):
+                del self._parked[older.txid]
         if outcome is Outcome.ACCEPTED:
-            self._take(tx)
+            self.take(tx)
         elif outcome is Outcome.PARKED:
             self._parked[txid] = tx
         return Broadcast(txid, outcome)
@@ -149,15 +209,18 @@ class ModelChain:
         spenders = {self._index.spender(i.outpoint) for i in tx.inputs} - {None}
         if spenders:
             return Outcome.CONFLICT
-        fee = sum(coin.value for coin in coins if coin) - sum(o.value for o in tx.outputs)
-        if not all(coins) or fee * 1000 < FEE_RATE * len(tx.serialize()):
+        if not all(coins) or not self._pays(tx):
             return Outcome.INVALID
         if not all(_opens(tx, index, coin) for index, coin in enumerate(coins) if coin):
             return Outcome.INVALID
-        parked = {i.outpoint for other in self._parked.values() for i in other.inputs if other != tx}
-        if parked & {i.outpoint for i in tx.inputs}:
+        if not all(_replaces(tx, older) for older in self._in_the_way(tx)):
             return Outcome.CONFLICT
         return Outcome.ACCEPTED if self._is_final(tx) else Outcome.PARKED
+
+    def _in_the_way(self, tx: Tx) -> list[Tx]:
+        """Parked ones that spend a coin of this one."""
+        coins = {i.outpoint for i in tx.inputs}
+        return [one for one in self._parked.values() if one != tx and coins & {i.outpoint for i in one.inputs}]
 
     def _is_final(self, tx: Tx) -> bool:
         final = all(i.sequence == FINAL for i in tx.inputs)
@@ -171,7 +234,8 @@ class ModelChain:
     def _find(self, txid: Txid) -> tuple[Tx, Block | None] | None:
         if txid in self._pool:
             return self._pool[txid], None
-        return next(((block.txs[txid], block) for block in self._blocks if txid in block.txs), None)
+        block = self._places.get(txid)
+        return (block.txs[txid], block) if block else None
 
     async def place(self, txid: Txid) -> Place | None:
         self._reach()
@@ -217,23 +281,31 @@ class ModelChain:
 
     async def fee_rate(self) -> int:
         self._reach()
-        return FEE_RATE
+        return self.floor
 
     async def events(self) -> AsyncIterator[ChainEvent]:
         queue: asyncio.Queue[ChainEvent] = asyncio.Queue()
         queue.put_nowait(Tip(self._blocks[-1].header))
-        self._listeners.add(queue)
+        self._listeners[queue] = None
         try:
             while True:
                 yield await queue.get()
         finally:
-            self._listeners.discard(queue)
+            del self._listeners[queue]
 
     async def close(self) -> None: ...
 
     def _reach(self) -> None:
         if not self.answers:
             raise ChainError("it is away")
+
+
+def _replaces(tx: Tx, parked: Tx) -> bool:
+    """Whether the node lets it take a parked one's place: the same coins, a higher sequence and none lower."""
+    if [i.outpoint for i in tx.inputs] != [i.outpoint for i in parked.inputs]:
+        return False
+    pairs = [(i.sequence, j.sequence) for i, j in zip(tx.inputs, parked.inputs, strict=True)]
+    return all(new >= old for new, old in pairs) and any(new > old for new, old in pairs)
 
 
 def _rows(txids: Sequence[bytes]) -> list[list[bytes]]:
