@@ -24,6 +24,9 @@ class TxInput:
     script: bytes = b""
     sequence: int = FINAL
 
+    def serialize(self) -> bytes:
+        return self.outpoint.pack() + compact_size(len(self.script)) + self.script + struct.pack("<I", self.sequence)
+
 
 @dataclass(frozen=True, slots=True)
 class TxOutput:
@@ -46,7 +49,7 @@ class Tx:
             (
                 struct.pack("<I", self.version),
                 compact_size(len(self.inputs)),
-                *(_serialize_input(i) for i in self.inputs),
+                *(i.serialize() for i in self.inputs),
                 compact_size(len(self.outputs)),
                 *(o.serialize() for o in self.outputs),
                 struct.pack("<I", self.locktime),
@@ -70,21 +73,19 @@ class Tx:
         """The transaction at `start` and where it ends. Raises RemoteProtocolError('bad-tx')."""
         reader = Reader(raw, start)
         version = reader.u32()
-        inputs = tuple(_read_input(reader) for _ in range(reader.count(41)))
-        outputs = tuple(_read_output(reader) for _ in range(reader.count(9)))
+        inputs = tuple(read_input(reader) for _ in range(reader.count(41)))
+        outputs = tuple(read_output(reader) for _ in range(reader.count(9)))
         return cls(inputs, outputs, version, reader.u32()), reader.at
 
 
-def _serialize_input(i: TxInput) -> bytes:
-    return i.outpoint.pack() + compact_size(len(i.script)) + i.script + struct.pack("<I", i.sequence)
-
-
-def _read_input(reader: Reader) -> TxInput:
+def read_input(reader: Reader) -> TxInput:
+    """The input at the reader's place. Raises RemoteProtocolError('bad-tx')."""
     outpoint = Outpoint.unpack(reader.take(36))
     return TxInput(outpoint, reader.take(reader.size()), reader.u32())
 
 
-def _read_output(reader: Reader) -> TxOutput:
+def read_output(reader: Reader) -> TxOutput:
+    """The output at the reader's place. Raises RemoteProtocolError('bad-tx')."""
     value = reader.u64()
     if value > MAX_MONEY:
         raise RemoteProtocolError("bad-tx", f"an output of {value} sat is more than there will ever be")
