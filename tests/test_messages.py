@@ -21,8 +21,15 @@ from tests.vectors.messages import CONTEXT, EACH, IGNORED, REFUSED, is_signed, s
 
 NUMBERS = {m.U8: 1, m.U16: 2, m.U32: 4, m.U64: 8}
 FIXED = {m.HASH: 20, m.KEY: 33, m.NONCE: 16, m.SIGNATURE: 64, m.OUTPOINT: 36, m.INFOHASH: 20, m.DIGEST: 32}
-COUNTED = {m.TERMS: 2048, m.BITS: 1 << 18, m.FUNDING: m.MESSAGE_MAX, m.TEXT: 1024, m.PART: m.CHUNK_SIZE}
-WIDTH = {m.TERMS: 2, m.BITS: 4, m.FUNDING: 4, m.TEXT: 2, m.PART: 4}
+COUNTED = {
+    m.TERMS: 2048,
+    m.BITS: 1 << 18,
+    m.FUNDING: m.MESSAGE_MAX,
+    m.TEXT: 1024,
+    m.LEAVES: 64 * 29,
+    m.PART: m.CHUNK_SIZE,
+}
+WIDTH = {m.TERMS: 2, m.BITS: 4, m.FUNDING: 4, m.TEXT: 2, m.LEAVES: 2, m.PART: 4}
 ANY_U32 = st.integers(0, 2**32 - 1)
 
 
@@ -115,7 +122,7 @@ def test_one_flipped_bit_is_another_message_or_refused(message: m.Message, data:
         assert m.decode(bytes(raw)) != message
 
 
-@pytest.mark.parametrize("codec", COUNTED, ids=["terms", "bits", "funding", "text", "part"])
+@pytest.mark.parametrize("codec", COUNTED, ids=["terms", "bits", "funding", "text", "leaves", "part"])
 def test_a_field_may_be_so_long_and_no_longer(codec: m.Codec) -> None:
     """THREATS 23: the limit stands before the bytes, so a giant is refused by its four bytes of length."""
     limit, width = COUNTED[codec], WIDTH[codec]
@@ -176,11 +183,14 @@ def test_a_signature_means_nothing_on_another_connection(message: m.Message) -> 
 
 @pytest.mark.parametrize("message", SIGNED, ids=lambda one: type(one).__name__)
 def test_a_signature_covers_every_field(message: Any) -> None:
-    """THREATS 24: each field changed by one bit changes the digest; the signature itself is left out."""
+    """THREATS 24: each field changed by one bit changes the digest; the signature itself is left out.
+
+    So are a receipt's leaves, which stand behind it: the root before it speaks for them."""
     before, body = CONTEXT.digest(message), message.body()
     assert CONTEXT.digest(replace(message, signature=bytes(64))) == before
-    at = 0
-    for name, codec in message.LAYOUT[:-1]:
+    at, names = 0, [name for name, _ in message.LAYOUT]
+    assert names[-1] == "signature" or (isinstance(message, m.Receipt) and names[-2:] == ["signature", "leaves"])
+    for name, codec in message.LAYOUT[: names.index("signature")]:
         _, end = codec.read(body, at)
         changed = bytearray(body)
         changed[end - 1] ^= 1
@@ -192,8 +202,8 @@ def test_a_signature_covers_every_field(message: Any) -> None:
 def test_the_type_is_signed_too() -> None:
     """THREATS 24: a receipt of the payer's cannot be shown as one that the payee countersigned."""
     receipt = next(one for one in SIGNED if isinstance(one, m.Receipt))
-    same = m.ReceiptSigned(*(getattr(receipt, name) for name, _ in m.Receipt.LAYOUT))
-    assert same.body() == receipt.body()
+    same = m.ReceiptSigned(*(getattr(receipt, name) for name, _ in m.ReceiptSigned.LAYOUT))
+    assert same.body() == receipt.body(before="leaves")
     assert verify(PAYER.public, CONTEXT.digest(receipt), receipt.signature)
     assert not verify(PAYER.public, CONTEXT.digest(same), receipt.signature)
 

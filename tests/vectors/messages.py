@@ -21,7 +21,7 @@ NONCE = bytes(range(100, 116))
 TERMS = bytes(range(256))
 OFFER = m.Offer(TERMS, PAYEE.public, SEEDER, 100, 8, 108, 2**32 - 1, 900, NONCE)
 OPEN = m.ChannelOpen(7, NONCE, PAYER.public, 1, 1_800_043_200, CHANGE, 100, 8, 900, b"an Atomic BEEF")
-RECEIPT = m.Receipt(7, 1, 64, 64 << 18, bytes(range(32)), (64,))
+RECEIPT = m.Receipt(7, 1, 64, 64 << 18, bytes(range(32)), (64,), bytes(64), bytes(range(58)))
 EACH: tuple[m.Message, ...] = (
     m.OfferRequest(bytes(range(20))),
     OFFER,
@@ -78,6 +78,7 @@ def build() -> Json:
             "terms": 2048,
             "text": 1024,
             "indices": 1 << 18,
+            "leaves": m.LEAVES_MAX * m.LEAF_SIZE,
         },
     }
 

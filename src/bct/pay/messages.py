@@ -5,8 +5,8 @@ length first. Lengths are checked before anything is built, trailing bytes are r
 only error is RemoteProtocolError('bad-message'). Types from 0x80 on may be ignored by who does not know them; a lower
 unknown one is an error.
 
-Signed messages end in `signature`: 64 bytes compact low-S over sha256d of a tag, the type, the network, both sides'
-random numbers and keys from the extended handshake, and the body before the signature. So nothing signed on one
+Signed messages have a `signature`: 64 bytes compact low-S over sha256d of a tag, the type, the network, both sides'
+random numbers and keys from the extended handshake, and the fields before the signature. So nothing signed on one
 connection means anything on another.
 """
 
@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import takewhile
 from typing import Any, ClassVar, NamedTuple
 
 from bct.bitcoin.chain import Network
@@ -27,6 +28,8 @@ VERSION = 1
 MESSAGE_MAX = 1 << 20
 CHUNK_SIZE = 32 * 1024
 TOTALS_MAX = 64
+LEAF_SIZE = 29
+LEAVES_MAX = 64
 
 
 class Codec(NamedTuple):
@@ -90,6 +93,7 @@ TERMS = _counted(2, 2048)
 BITS = _counted(4, 1 << 18)
 FUNDING = _counted(4, MESSAGE_MAX)
 TEXT = _counted(2, 1024)
+LEAVES = _counted(2, LEAVES_MAX * LEAF_SIZE)
 PART = _counted(4, CHUNK_SIZE)
 TOTALS = _numbers(1, TOTALS_MAX)
 INDICES = _numbers(4, 1 << 18)
@@ -104,8 +108,10 @@ class Message:
     TYPE: ClassVar[int]
     LAYOUT: ClassVar[Layout]
 
-    def body(self) -> bytes:
-        return b"".join(codec.write(getattr(self, name)) for name, codec in self.LAYOUT)
+    def body(self, before: str = "") -> bytes:
+        """All fields, or those before the one named."""
+        fields = takewhile(lambda field: field[0] != before, self.LAYOUT)
+        return b"".join(codec.write(getattr(self, name)) for name, codec in fields)
 
     def encode(self) -> bytes:
         return bytes((self.TYPE,)) + self.body()
@@ -149,6 +155,7 @@ class Fault(IntEnum):
     BAD_LINE = 7
     BAD_CLOSE = 8
     MOVED = 9  # resumed on another connection
+    BAD_RECEIPT = 10  # the channel goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,15 +288,16 @@ class PaymentRefused(Message):
 
 @dataclass(frozen=True, slots=True)
 class Receipt(Message):
-    """Signed by the payer key: so many pieces of `size` bytes in all were served since the epoch before.
+    """Signed by the payer key: so many pieces of `size` bytes in all have come over the channel since it was opened.
 
-    root: the Merkle root of their leaves (`pay.receipt`).
+    root: of the Merkle tree over this epoch's leaves (`pay.receipts`). They stand behind the signature, since the root
+    speaks for them: one can be shown later without the others.
     """
 
     TYPE = 0x0C
     LAYOUT = (
         ("handle", U32), ("epoch", U32), ("pieces", U32), ("size", U64), ("root", DIGEST), ("totals", TOTALS),
-        ("signature", SIGNATURE),
+        ("signature", SIGNATURE), ("leaves", LEAVES),
     )  # fmt: skip
     handle: int
     epoch: int
@@ -297,15 +305,16 @@ class Receipt(Message):
     size: int
     root: bytes
     totals: tuple[int, ...]
-    signature: bytes = bytes(64)
+    signature: bytes
+    leaves: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptSigned(Message):
-    """The same receipt, signed by the payee key."""
+    """The same without the leaves, signed by the payee key."""
 
     TYPE = 0x0D
-    LAYOUT = Receipt.LAYOUT
+    LAYOUT = Receipt.LAYOUT[:-1]
     handle: int
     epoch: int
     pieces: int
@@ -462,8 +471,8 @@ class Context:
     seeder_key: bytes
 
     def digest(self, message: Message) -> bytes:
-        """What the signature of `message` covers: everything before it. `message.signature` itself is left out."""
-        if message.LAYOUT[-1][0] != "signature":
+        """What the signature of `message` covers: every field before it. `message.signature` itself is left out."""
+        if not any(name == "signature" for name, _ in message.LAYOUT):
             raise ValueError(f"a {type(message).__name__} is not a signed message")
         return sha256d(
             b"bct_pay/1\0"
@@ -472,5 +481,5 @@ class Context:
             + self.seeder_random
             + self.viewer_key
             + self.seeder_key
-            + message.body()[:-64]
+            + message.body(before="signature")
         )
