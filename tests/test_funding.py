@@ -75,11 +75,12 @@ def test_unmined_parents_go_to_the_chain_first() -> None:
     assert found.raws == tuple(one.serialize() for one in (*reversed(waiting), subject))
 
 
-def test_a_mined_funding_has_nothing_to_hand_over() -> None:
+def test_a_mined_funding_is_kept_alone() -> None:
+    """Its block may be lost."""
     root = mined()
     subject = pays_lock(root)
     beef = Beef.build(subject, {}, {subject.txid: proof(subject)})
-    assert funding.read(beef, {ROOTS_AT: subject.txid}, 0, LOCK, 100).raws == ()
+    assert funding.read(beef, {ROOTS_AT: subject.txid}, 0, LOCK, 100).raws == (subject.serialize(),)
 
 
 @pytest.mark.parametrize("at", range(len(LOCK.script())))

@@ -14,7 +14,7 @@ from bct.channel.store import SavedPayer
 from bct.channel.transactions import Params
 from bct.node.daemon import Node
 from bct.node.purse import LOCK_SIZE, Spending
-from bct.node.watchman import DEEP
+from bct.node.sight import DEEP
 from bct.units import Outpoint, Payees, Satoshi
 from bct.wallet import paths
 from tests.channel_parts import EXPIRY, PAYEE

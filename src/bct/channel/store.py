@@ -12,9 +12,10 @@ from bct.units import Outpoint, Payees
 
 @dataclass(frozen=True, slots=True)
 class SavedPayee:
-    """A channel we earn on. nonce: of the offer; the payee key derives from it. funding: what no block held when it
-    was opened, parents first, for rebroadcast. idle: seconds without a connection after which it is settled.
-    settlement: what ends the channel, raw, once there is something: our settlement, or a refund that was seen."""
+    """A channel we earn on. nonce: of the offer; the payee key derives from it. funding: it, behind what no block held
+    when the channel was opened, parents first, for rebroadcast. idle: seconds without a connection after which it is
+    settled. settlement: what ends the channel, raw, once there is something: our settlement, or a refund that was
+    seen."""
 
     params: Params
     nonce: bytes

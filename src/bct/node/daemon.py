@@ -124,7 +124,7 @@ class Node:
         self.library = Library(self.hub, parts.stores, parts.titles, self.till, self._unix)
         self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, self._unix)
         self._renewing: asyncio.Task[None] | None = None
-        self.watchman = Watchman(chain, self.till, self.purse, self.wallet)
+        self.watchman = Watchman(parts.sources, self.till, self.purse, self.wallet, parts.steady)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ log = structlog.get_logger()
 LOCK_SIZE = 212
 RESERVE_PIECES = 32
 """How far ahead the durable mark runs: one sync of the disk for so many payments."""
+_OUT = frozenset((State.OPEN, State.CLOSING, State.SETTLED, State.REFUNDED))
 FEE_SHARE = 0.25
 FEE_MOST = 200
 """Fees above both a quarter of the capacity and 200 sat are refused."""
@@ -92,6 +93,12 @@ class Spending:
     @property
     def outpoint(self) -> Outpoint:
         return self.payer.params.outpoint
+
+    @property
+    def is_out(self) -> bool:
+        """Whether its seeder has agreed: funding and end are the chain's business then. What a seeder has declined, or
+        not answered, is not brought to the chain."""
+        return not self.unknown and self.payer.state in _OUT
 
     def has_bought(self, infohash: Infohash, piece: PieceIndex) -> bool:
         return (infohash, piece) in self.pieces
@@ -148,6 +155,10 @@ class Purse:
             self._wallet.watch(paths.channel_refund(*self._known[-1]))
         return spending
 
+    def by_expiry(self) -> list[Spending]:
+        """The most urgent first."""
+        return sorted(self.spendings.values(), key=lambda spending: spending.payer.params.lock.expiry)
+
     def addresses(self) -> list[paths.Path]:
         """Where change and refund of our channels come in, those that are long over included: the coins may be there
         still."""
@@ -162,14 +173,16 @@ class Purse:
         address: tuple[str, int],
         missing: Sequence[PieceIndex],
         budget: Budget,
+        playing_time: int = 0,
     ) -> tuple[Message, Spending]:
         """RESUME of the channel we have with this seeder, or OPEN of a new one. missing: pieces that are not here.
-        Raises FundsError when the wallet or the budget has too little."""
+        playing_time: seconds of film still to be shown, as far as that is known. Raises FundsError when the wallet or
+        the budget has too little."""
         old = self._usable(session.context.seeder_key, offered.terms, missing)
         if old is not None:
             old.in_use = True
             return session.resume(old.payer, self.key(old), self._handle()), old
-        return await self._open(session, offered, address, offered.terms.remaining(missing), budget)
+        return await self._open(session, offered, address, offered.terms.remaining(missing), budget, playing_time)
 
     def _usable(self, seeder: bytes, terms: Terms, missing: Sequence[PieceIndex]) -> Spending | None:
         """One that has paid for missing pieces, be it full or old; else one with room and time for one more."""
@@ -190,7 +203,13 @@ class Purse:
         return next(joined(owed, roomy), None)
 
     async def _open(
-        self, session: PayerSession, offered: Offered, address: tuple[str, int], remaining: int, budget: Budget
+        self,
+        session: PayerSession,
+        offered: Offered,
+        address: tuple[str, int],
+        remaining: int,
+        budget: Budget,
+        playing_time: int,
     ) -> tuple[Message, Spending]:
         offer, terms = offered.offer, offered.terms
         tip = await self._chain.tip()
@@ -201,7 +220,7 @@ class Purse:
         if left is not None:
             remaining = min(remaining, left - end_fee - self._wallet.funding_fee(LOCK_SIZE, rate))
         capacity = self._capacity(rate, offered, remaining)
-        expiry = expiry_for(now_of(self._clock(), tip), 0, self.config.lifetime)
+        expiry = expiry_for(now_of(self._clock(), tip), playing_time, self.config.lifetime)
         funded = await self._wallet.fund(
             capacity, LOCK_SIZE, rate, lambda anchor, vout: self._lock(anchor, vout, offer.payee, expiry).script()
         )
@@ -351,7 +370,7 @@ class Purse:
         """Sends the refund of each channel whose expiry has passed unsettled. A locked wallet cannot: it waits."""
         if self._wallet.locked:
             return
-        for spending in list(self.spendings.values()):
+        for spending in self.by_expiry():
             payer = spending.payer
             if can(Role.PAYER, payer.state, Event.EXPIRED) and may_refund(payer.params.lock.expiry, median_time):
                 await self._refund(spending, median_time)

@@ -235,16 +235,17 @@ class Till:
         headers = [await chain.header(height) for height in sorted(beef.heights())]
         roots = {header.height: header.merkle_root for header in headers if header}
         found = funding.read(beef, roots, opening.vout, effect.lock, opening.fee_rate)
-        if not found.raws:
-            return found, Sighting(_name(chain), self.clock(), Outcome.KNOWN)
         answers = await chain.broadcast(found.raws)
         return found, Sighting(_name(chain), self.clock(), _worst(answers))
 
     # -- trusting a funding that no block holds ---------------------------------------------------------------------
 
-    async def _cap(self, outpoint: Outpoint, sightings: Sequence[Sighting]) -> int | None:
+    async def _is_mined(self, outpoint: Outpoint) -> bool:
         place = await self._sources[0].place(outpoint.txid)
-        confirmed = place is not None and place.height is not None
+        return place is not None and place.height is not None
+
+    async def _cap(self, outpoint: Outpoint, sightings: Sequence[Sighting]) -> int | None:
+        confirmed = await self._is_mined(outpoint)
         config = self._config
         return exposure.cap(sightings, confirmed=confirmed, fresh=config.exposure_fresh, clean=config.exposure_clean)
 
@@ -260,11 +261,14 @@ class Till:
         room = exposure.room(others, age=now - mine.saved.created, block=mine.block)
         return min(account.cap or 0, account.payee.paid + room)
 
-    async def look_again(self, earning: Earning) -> None:
-        """Asks the chain once more about a funding that no block holds yet. Raises ChainError."""
+    async def look_again(self, earning: Earning, *, moved: bool = False) -> None:
+        """Asks the chain once more about a funding that no block holds yet, or, when it has moved, no longer: then
+        nothing that was heard of it before counts. Raises ChainError."""
         account = earning.account
         if account.cap is None:
-            return
+            if not moved or await self._is_mined(earning.outpoint):
+                return
+            earning.sightings.clear()
         for source in self._sources:
             answers = await source.broadcast(earning.saved.funding)
             earning.saw(Sighting(_name(source), self.clock(), _worst(answers)))
@@ -299,10 +303,14 @@ class Till:
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
+    def by_expiry(self) -> list[Earning]:
+        """The most urgent first."""
+        return sorted(self.earnings.values(), key=lambda earning: earning.account.payee.params.lock.expiry)
+
     async def tick(self) -> None:
         """Settles what has to be settled by now."""
         now = self.now
-        for earning in list(self.earnings.values()):
+        for earning in self.by_expiry():
             if reason := self._reason(earning, now, stopping=False):
                 await self.settle(earning, reason)
 
@@ -390,7 +398,7 @@ class Till:
         """Settles everything that can be, then lets go. Bounded by the chain's own timeouts."""
         for task in list(self._tasks):
             task.cancel()
-        for earning in list(self.earnings.values()):
+        for earning in self.by_expiry():
             if self._reason(earning, self.clock(), stopping=True):
                 await self.settle(earning, "shutdown")
 

@@ -1,22 +1,26 @@
 """Keeps an eye on the chain for every payment channel, ours to earn on and ours to spend on.
 
 Who could cheat: a payer that waits for its refund, a payee that settles and goes on taking payments, a network that
-forgets a transaction. So the watchman does not trust that it heard of everything: each look starts from what the chain
-says now about each channel's outpoint, and does what follows. Events only make it look sooner. Every look is bounded,
-and one that fails is followed by the next.
+forgets a transaction or takes a block back. So the watchman does not trust that it heard of everything: each look
+starts from what the chain says now about each channel's outpoint, and does what follows, the channel that expires
+first before the others. Events only make it look sooner. What waits for a block is handed to every source again and
+again until it is 100 deep. Every look is bounded, and one that fails is followed by the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
 
-from bct.bitcoin.chain import Chain, Seen, Tip
-from bct.bitcoin.tx import FINAL, Tx
+from bct.bitcoin.chain import Chain, Header, Seen, Tip
+from bct.bitcoin.tx import Tx
+from bct.channel.patience import Patience
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
-from bct.errors import BctError, ChainError
+from bct.errors import BctError, ChainError, RemoteProtocolError, StoreError
+from bct.node import sight
 from bct.node.purse import Purse, Spending
 from bct.node.till import Earning, Till
 from bct.node.wallet import NodeWallet
@@ -25,20 +29,33 @@ from bct.units import Outpoint
 log = structlog.get_logger()
 
 LOOK_SECONDS = 5.0
-DEEP = 100
-_SEEN = {State.SETTLED, State.REFUNDED}
+LONGEST_PAUSE = 60.0
+"""Between two looks while the chain cannot be asked, and between two tries to settle."""
+AGAIN_SECONDS, AGAIN_LONGEST = 60.0, 3600.0
+"""Until what waits for a block is handed over again: at first, and in the end."""
+JUMP_SECONDS = 30.0
+"""By how much clock and steady clock may part within one pause before it counts as a jump."""
 
 
 class Watchman:
-    """Runs beside the node; `look` is the whole of it."""
+    """Runs beside the node; `look` is the whole of it. sources: chains, ours first. steady: seconds of a clock that
+    only goes forward, and stands still while the machine sleeps."""
 
-    def __init__(self, chain: Chain, till: Till, purse: Purse, wallet: NodeWallet) -> None:
-        self._chain = chain
+    def __init__(
+        self, sources: Sequence[Chain], till: Till, purse: Purse, wallet: NodeWallet, steady: Callable[[], float]
+    ) -> None:
+        self._sources = sources
+        self._chain = sources[0]
         self._till = till
         self._purse = purse
         self._wallet = wallet
+        self._steady = steady
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._patience: dict[Outpoint, Patience] = {}
+        """When a channel's transactions are handed over again, since its state last changed."""
+        self._looked_at = b""
+        """The best block of the last look that came to its end."""
         self.reachable = True
 
     def start(self) -> None:
@@ -55,7 +72,8 @@ class Watchman:
                 case Tip():
                     self._wake.set()
                 case Seen(_, raw):
-                    self._saw(Tx.parse(raw))
+                    with suppress(RemoteProtocolError):  # nothing that we could have made
+                        self._saw(Tx.parse(raw))
 
     def _saw(self, tx: Tx) -> None:
         self._wallet.saw(tx)
@@ -63,73 +81,109 @@ class Watchman:
         if any(i.outpoint in known for i in tx.inputs for known in channels):
             self._wake.set()
 
+    # -- when it looks ------------------------------------------------------------------------------------------------
+
     async def _run(self) -> None:
+        patience, trouble = _patience_with_the_chain(), ""
         while True:
             try:
                 await self.look()
-                self.reachable = True
+                self.reachable, patience, trouble = True, _patience_with_the_chain(), ""
             except BctError as error:  # whatever it is: the next look is the only thing that can help
-                if self.reachable:
+                if type(error).__name__ != trouble:  # once, and not at each look
                     log.warning("the watchman cannot look", text=str(error))
-                self.reachable = False
+                self.reachable, trouble = not isinstance(error, ChainError), type(error).__name__
+            patience.tried(self._steady())
+            await self._rest(patience.pause)
+
+    async def _rest(self, seconds: float) -> None:
+        """Until something happens, the time is over, or the machine wakes up: then every expiry is nearer at once."""
+        until = self._steady() + seconds
+        while (left := until - self._steady()) > 0 and not self._wake.is_set():
+            ahead = self._till.clock() - self._steady()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
-            self._wake.clear()
+                await asyncio.wait_for(self._wake.wait(), min(left, LOOK_SECONDS))
+            jump = self._till.clock() - self._steady() - ahead
+            if abs(jump) > JUMP_SECONDS:
+                log.info("the clock has jumped", seconds=round(jump))
+                break
+        self._wake.clear()
+
+    # -- one look -----------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """One round over everything. Raises ChainError, StoreError."""
+        """One round over everything. Raises ChainError when the chain cannot be asked, and, at its end, StoreError."""
         tip = await self._chain.tip()
-        if self._till.newest is None or tip.hash != self._till.newest.hash:
-            await self._wallet.new_block()
+        moved = tip.hash != self._looked_at
         self._till.newest = self._purse.newest = tip
         await self._till.tick()
-        for earning in list(self._till.earnings.values()):
-            await self._look_at_earning(earning, tip.height)
-        for spending in list(self._purse.spendings.values()):
-            await self._look_at_spending(spending, tip.height)
+        failures = [await _tried(self._look_at_earning(one, tip, moved)) for one in self._till.by_expiry()]
+        failures += [await _tried(self._look_at_spending(one, tip)) for one in self._purse.by_expiry()]
         await self._purse.refund_due(tip.median_time)
+        if moved:
+            await self._wallet.new_block()
+        if failure := next(filter(None, failures), None):
+            raise failure
+        self._looked_at = tip.hash
 
-    async def _look_at_earning(self, earning: Earning, height: int) -> None:
-        if earning.state in FINAL_STATES:
+    async def _look_at_earning(self, earning: Earning, tip: Header, moved: bool) -> None:
+        before = earning.state
+        if before in FINAL_STATES or (found := await sight.look_at(self._chain, earning.outpoint)) is None:
             return
-        funding = earning.saved.funding[-1] if earning.account.cap is not None and earning.saved.funding else b""
-        event, tx = await self._what_happened(earning.outpoint, earning.state, funding, height)
-        if event and can(Role.PAYEE, earning.state, event):
-            await self._till.happened(earning, event, tx)
-        if earning.state is State.CLOSING:
+        await self._till.look_again(earning, moved=moved)
+        unmined = earning.saved.funding if earning.account.cap is not None else ()
+        event = found.meaning(before, tip.height) or await self._lost(unmined, tip)
+        if event and can(Role.PAYEE, before, event):
+            await self._till.happened(earning, event, found.tx)
+        if earning.state is not before:
+            self._patience.pop(earning.outpoint, None)
+        if earning.state is State.CLOSING and self._is_due(earning.outpoint, LOOK_SECONDS, LONGEST_PAUSE):
             await self._till.settle(earning, "again")
-        await self._till.look_again(earning)
+        elif found.waits and self._is_due(earning.outpoint, AGAIN_SECONDS, AGAIN_LONGEST):
+            await self._hand_over(earning.outpoint, [*unmined, earning.settlement])
 
-    async def _look_at_spending(self, spending: Spending, height: int) -> None:
-        if spending.payer.state in FINAL_STATES:
+    async def _look_at_spending(self, spending: Spending, tip: Header) -> None:
+        payer, saved = spending.payer, spending.saved
+        before = payer.state
+        if before in FINAL_STATES or (found := await sight.look_at(self._chain, spending.outpoint)) is None:
             return
-        funding = spending.saved.funding
-        event, tx = await self._what_happened(spending.outpoint, spending.payer.state, funding, height)
-        if event and can(Role.PAYER, spending.payer.state, event):
-            await self._purse.happened(spending, event, tx)
+        event = found.meaning(before, tip.height) or await self._lost((saved.funding,), tip)
+        if event and can(Role.PAYER, before, event):
+            await self._purse.happened(spending, event, found.tx)
+        if payer.state is not before:
+            self._patience.pop(spending.outpoint, None)
+        waits = spending.is_out and found.height is None
+        if waits and self._is_due(spending.outpoint, AGAIN_SECONDS, AGAIN_LONGEST):
+            await self._hand_over(spending.outpoint, [raw for raw in (saved.funding, saved.closing) if raw])
 
-    async def _what_happened(
-        self, outpoint: Outpoint, state: State, funding: bytes, height: int
-    ) -> tuple[Event | None, Tx | None]:
-        """What the chain's word about this outpoint means for a channel in this state. funding: the transaction that
-        made the outpoint, while it may still fail to be mined."""
-        spend = await self._chain.spender(outpoint)
-        if spend is None and state in _SEEN:
-            return Event.UNSEEN, None
-        if spend is None:
-            lost = funding and await self._is_lost(Tx.parse(funding), height)
-            return (Event.FUNDING_LOST if lost else None), None
-        raw = await self._chain.transaction(spend.txid)
-        if raw is None:
-            raise ChainError("the chain names a spender that it does not have: it is reorganising")
-        tx = Tx.parse(raw)
-        if state in _SEEN and spend.height is not None and height - spend.height >= DEEP:
-            return Event.BURIED, tx
-        return (Event.SETTLEMENT_SEEN if tx.inputs[0].sequence == FINAL else Event.REFUND_SEEN), tx
+    async def _lost(self, funding: Sequence[bytes], tip: Header) -> Event | None:
+        lost = funding and await sight.is_lost(self._chain, funding, tip.height)
+        return Event.FUNDING_LOST if lost else None
 
-    async def _is_lost(self, funding: Tx, height: int) -> bool:
-        """Whether another transaction spent one of the funding's coins, so deep that no reorg brings them back."""
-        if await self._chain.place(funding.txid) is not None:
-            return False
-        spends = [await self._chain.spender(i.outpoint) for i in funding.inputs]
-        return any(s is not None and s.height is not None and height - s.height >= DEEP for s in spends)
+    def _is_due(self, outpoint: Outpoint, first: float, longest: float) -> bool:
+        """Whether it is time to try again; if so, that is noted as the try."""
+        patience = self._patience.setdefault(outpoint, Patience(first, longest))
+        now = self._steady()
+        due = patience.due(now)
+        if due:
+            patience.tried(now)
+        return due
+
+    async def _hand_over(self, outpoint: Outpoint, raws: Sequence[bytes]) -> None:
+        """To every source: the first may have it, and nobody else."""
+        answers = await asyncio.gather(*(source.broadcast(raws) for source in self._sources))
+        outcomes = [each[-1].outcome.value for each in answers]
+        log.info("handed over again", channel=str(outpoint), outcomes=outcomes)
+
+
+def _patience_with_the_chain() -> Patience:
+    return Patience(LOOK_SECONDS, LONGEST_PAUSE)
+
+
+async def _tried(work: Awaitable[None]) -> StoreError | None:
+    """A disk that fails one channel does not keep the others from the chain."""
+    try:
+        await work
+    except StoreError as error:
+        return error
+    return None

@@ -22,7 +22,8 @@ MAX_BLOCKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Funding:
-    """A funding that is in order as far as bytes can tell. raws: what no block holds yet, parents first."""
+    """A funding that is in order as far as bytes can tell. raws: it, behind those of its ancestors that no block holds
+    yet, parents first."""
 
     outpoint: Outpoint
     capacity: Satoshi
@@ -50,8 +51,8 @@ def read(beef: Beef, roots: Mapping[int, bytes], vout: int, lock: Lock, rate: in
     if vout >= len(subject.outputs) or subject.outputs[vout].script != lock.script():
         raise _refuse(f"output {vout} is not the lock of this channel")
     _check_minable(ancestry, rate)
-    unproven = {one.txid for one in ancestry.unproven}
-    raws = tuple(tx.serialize() for tx in beef.transactions if tx.txid in unproven)
+    needed = {subject.txid, *(one.txid for one in ancestry.unproven)}
+    raws = tuple(tx.serialize() for tx in beef.transactions if tx.txid in needed)
     return Funding(Outpoint(subject.txid, vout), subject.outputs[vout].value, raws)
 
 
