@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,10 +105,11 @@ async def running_node(
     store: MemoryStore | None = None,
     others: tuple[Chain, ...] = (),
     handshake_timeout: float = 10.0,
+    unix: Callable[[], float] = time.time,
     **channel: int,
 ) -> AsyncIterator[Node]:
     """A node in `root`; the same root, words and store bring it back after a restart. others: further sources that
-    are asked about fundings."""
+    are asked about fundings. unix: what it takes for the time."""
     (root / "incoming").mkdir(parents=True, exist_ok=True)
     store = store or MemoryStore()
     keyring = Keyring.of_words(words or words_of_entropy(secrets.token_bytes(16)))
@@ -141,6 +143,7 @@ async def running_node(
             payout,
             os.urandom,
             close,
+            unix=unix,
         ),
     )
     holder.append(node)
@@ -151,12 +154,14 @@ async def running_node(
         await node.stop()
 
 
-def make_film(root: Path, pieces: int, piece_length: int = 64 * 1024, seed: int = 1) -> tuple[Metainfo, str, bytes]:
-    """Random bytes in the incoming folder of `root`: (metainfo, its id there, the bytes)."""
+def make_film(
+    root: Path, pieces: int, piece_length: int = 64 * 1024, seed: int = 1, front: bytes = b""
+) -> tuple[Metainfo, str, bytes]:
+    """Random bytes in the incoming folder of `root`, behind `front`: (metainfo, its id there, the bytes)."""
     import hashlib
     import random
 
-    data = random.Random(seed).randbytes(pieces * piece_length - 1000)
+    data = front + random.Random(seed).randbytes(pieces * piece_length - 1000 - len(front))
     hashes = [
         hashlib.sha1(data[at : at + piece_length], usedforsecurity=False).digest()
         for at in range(0, len(data), piece_length)

@@ -46,10 +46,10 @@ async def fund(node: Node, miner: RegtestMiner, satoshi: int = 100_000) -> None:
     await node.wallet.sync([(*RECEIVE, 0)])
 
 
-def prepare(root: Path, pieces: int, seed: int = 1) -> tuple[Metainfo, str, bytes]:
+def prepare(root: Path, pieces: int, seed: int = 1, front: bytes = b"") -> tuple[Metainfo, str, bytes]:
     """A film in the incoming folder: (torrent, its id there, the bytes)."""
     (root / "incoming" / "film").unlink(missing_ok=True)  # an earlier one is a title's own file by now
-    return make_film(root, pieces, seed=seed)
+    return make_film(root, pieces, seed=seed, front=front)
 
 
 async def publish(
@@ -61,9 +61,10 @@ async def publish(
     free: tuple[PieceRange, ...] = FREE,
     seed: int = 1,
     creator: PrivateKey | None = None,
+    front: bytes = b"",
 ) -> Title:
-    """creator: whose title it is; the seeder's own unless said."""
-    metainfo, incoming, film = prepare(root, pieces, seed)
+    """creator: whose title it is; the seeder's own unless said. front: what the film begins with."""
+    metainfo, incoming, film = prepare(root, pieces, seed, front)
     key = creator or seeder.creator_key()
     publication = Publication(incoming, metainfo, b"", Satoshi(price), Payees.of((key.hash, 6000)), free)
     saved = await seeder.library.publish(publication, key, seeder.chain.network)

@@ -114,6 +114,27 @@ def test_a_file_of_which_only_the_bitrate_is_known_is_even() -> None:
     assert (film.time_of(150), film.duration) == (1.5, 2.5)
 
 
+def test_what_is_left_of_the_film_is_what_the_slowest_reader_has_before_it() -> None:
+    playing = playback()
+    assert playing.remaining() == SECONDS
+    ahead = playing.open(0, LENGTH, now=50)
+    playing.advance(ahead, 1250, now=60)
+    assert playing.remaining() == 7.5
+    behind = playing.open(400, 500, now=60)
+    assert playing.remaining() == 16
+    playing.close(behind)
+    playing.advance(ahead, LENGTH, now=70)
+    assert playing.remaining() == 0
+
+
+def test_of_a_film_without_an_index_the_length_tells_how_long_it_is() -> None:
+    playing = Playback(Timeline.of_bitrate(4_000_000, 18_000_000_000), read_ahead=20)
+    playing.open(4_500_000_000, 18_000_000_000, now=0)
+    assert playing.remaining() == 7.5 * 3600
+    playing.learn(Timeline.of_fragments(FRAGMENTS, SECONDS, 18_000_000_000))
+    assert playing.remaining() < SECONDS
+
+
 moves = st.lists(st.tuples(st.integers(0, LENGTH - 1), st.integers(0, 900), st.floats(0, 30)), min_size=1, max_size=6)
 
 

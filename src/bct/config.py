@@ -55,6 +55,7 @@ class ChannelConfig:
     fee_rate_cap: int = 1000
     max_outputs: int = 8
     lifetime: int = 12 * 3600
+    """Seconds until the refund of a channel we open, at least; more for a long film."""
     idle: int = 15 * 60
     """Seconds without a connection after which the payee settles: of both sides' the shorter."""
     exposure_fresh: int = 1_000

@@ -128,6 +128,11 @@ class Playback:
     def close(self, reader: Reader) -> None:
         self._readers.remove(reader)
 
+    def remaining(self) -> float:
+        """Seconds of film from the reader that is furthest behind to the end; all of it while nobody reads."""
+        behind = min((reader.position for reader in self._readers), default=0)
+        return self._timeline.duration - self._timeline.time_of(behind)
+
     def wanted(self, now: float) -> Iterable[Want]:
         """What to have next, most urgent first; no byte twice. Of equally urgent readers the newest comes first: it
         is where somebody has just moved to."""

@@ -101,6 +101,8 @@ class TitleBuyer:
         """Why nothing more can be bought: the cap, or an empty wallet."""
         self.wanted: Callable[[], Iterable[PieceIndex]] = lambda: ()
         """Pieces to get now, most urgent first; set by the play."""
+        self.playing_time: Callable[[], int] = lambda: 0
+        """Seconds of film still to be shown; set by the play."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when a piece has come, or trouble has."""
         self.parted: RemoteProtocolError | None = None
@@ -465,7 +467,7 @@ class TitleBuyer:
             return
         try:
             message, seat.spending = await self._purse.engage(
-                session, offered, peer.connection.remote, missing, self.budget
+                session, offered, peer.connection.remote, missing, self.budget, self.playing_time()
             )
         except FundsError as error:
             self._pass_over(seat, error)

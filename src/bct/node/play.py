@@ -42,6 +42,7 @@ class Play:
         self._news = asyncio.Event()
         self._closed = False
         buyer.wanted = self.wanted
+        buyer.playing_time = self.playing_time
         buyer.on_change = self.changed
 
     # -- what is wanted -----------------------------------------------------------------------------------------------
@@ -71,6 +72,14 @@ class Play:
             timeline = Timeline.of_index(bytes(store.read(PieceIndex(0))), length)
             if timeline:
                 self._readers(length).learn(timeline)
+
+    def playing_time(self) -> int:
+        """Seconds of film from where it is being read to its end: by its index, or by its length until that is here."""
+        geometry, store = self.swarm.geometry, self.swarm.store
+        if geometry is None or store is None:
+            return 0
+        self._learn(store, geometry.length)
+        return int(self._readers(geometry.length).remaining())
 
     def changed(self) -> None:
         self._news.set()
