@@ -64,32 +64,32 @@ class NodeWallet:
         """Reads what the chain knows of all our addresses. extra: those of payment channels. Raises ChainError."""
         if self.locked:
             return
-        await self._read(extra)
+        await self._read(map(self.watch, extra))
         while paths := self._wallet.unwatched():
-            await self._read(paths)
+            await self._read(map(self.watch, paths))
 
-    async def _read(self, paths: Iterable[Path]) -> None:
+    async def _read(self, scripts: Iterable[bytes]) -> None:
         found: dict[Txid, int | None] = {}
-        for path in paths:
-            pubkey_hash = self.key(path).hash
-            self._wallet.watch(path, pubkey_hash)
-            for item in await self._chain.history(p2pkh(pubkey_hash)):
+        for script in scripts:
+            for item in await self._chain.history(script):
                 found[item.txid] = item.height
         for txid, height in found.items():
             raw = await self._chain.transaction(txid)
             if raw is not None:
                 self._wallet.see(Tx.parse(raw), height)
 
-    def watch(self, path: Path) -> None:
-        """An address of a payment channel: its change or refund is ours when it comes."""
-        self._wallet.watch(path, self.key(path).hash)
+    def watch(self, path: Path) -> bytes:
+        """What comes to this address is ours; its script. Deriving a key takes a millisecond."""
+        pubkey_hash = self.key(path).hash
+        self._wallet.watch(path, pubkey_hash)
+        return p2pkh(pubkey_hash)
 
     def saw(self, tx: Tx, height: int | None = None) -> None:
         """A transaction passed by, from pool or block, ours or anybody's."""
         self._wallet.see(tx, height)
         if not self.locked:
             for path in self._wallet.unwatched():
-                self._wallet.watch(path, self.key(path).hash)
+                self.watch(path)
 
     def drop(self, tx: Tx) -> None:
         """The transaction will never be mined: its coins, as far as nobody else spent them, are ours again."""

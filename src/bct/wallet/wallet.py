@@ -71,9 +71,9 @@ class Wallet:
             self._watched[branch] = max(self._watched[branch], index + 1)
 
     @property
-    def watched(self) -> list[Path]:
-        """Every key whose outputs are ours."""
-        return list(self._paths.values())
+    def watched(self) -> list[bytes]:
+        """Every script whose outputs are ours."""
+        return list(self._paths)
 
     def next_index(self, branch: Path) -> int:
         """Of the next address to give out. New each time, but never `GAP` ahead of the last one that was paid, for a
