@@ -77,17 +77,17 @@ class MerklePath:
 
     def root(self, txid: Txid) -> bytes:
         """The root these hashes lead to from `txid`. Raises RemoteProtocolError('bad-proof') if they lead nowhere."""
-        offset = next((leaf.offset for leaf in self.levels[0] if leaf.hash == txid), None)
-        if offset is None:
-            raise _bad(f"the Merkle path at height {self.height} does not hold {txid_hex(txid)}")
-        working: bytes = txid
-        for row, known in enumerate(self._rows(offset)):
-            working = _parent(known, offset >> row, working)
-        return working
+        return self.tree().root(txid)
 
-    def _rows(self, offset: int) -> Iterator[dict[int, bytes | None]]:
+    def tree(self) -> Tree:
+        """What follows from the path, for whoever looks up more than one transaction in it. Raises
+        RemoteProtocolError('bad-proof') if it contradicts itself."""
+        offsets = {leaf.hash: leaf.offset for leaf in reversed(self.levels[0]) if leaf.hash is not None}
+        return Tree(self.height, offsets, tuple(self._rows()))
+
+    def _rows(self) -> Iterator[dict[int, bytes | None]]:
         """Row by row what is known: what was sent, and what follows from the row below."""
-        if len(self.levels) == 1 and len(self.levels[0]) == 1 and offset == 0:
+        if len(self.levels) == 1 and len(self.levels[0]) == 1 and self.levels[0][0].offset == 0:
             return  # a block of one transaction: its id is the root
         below: dict[int, bytes | None] = {}
         for level in self.levels:
@@ -97,6 +97,27 @@ class MerklePath:
                     raise _bad(f"the Merkle path at height {self.height} contradicts itself at offset {leaf.offset}")
             yield known
             below = known
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A Merkle path worked out once. A path may hold a whole block, and a proof as many of the block's transactions:
+    anew for each, that would be minutes of work for a message of a megabyte."""
+
+    height: int
+    offsets: Mapping[bytes, int]
+    """Of the transaction ids."""
+    rows: tuple[Mapping[int, bytes | None], ...]
+
+    def root(self, txid: Txid) -> bytes:
+        """As `MerklePath.root`."""
+        offset = self.offsets.get(txid)
+        if offset is None:
+            raise _bad(f"the Merkle path at height {self.height} does not hold {txid_hex(txid)}")
+        working: bytes = txid
+        for row, known in enumerate(self.rows):
+            working = _parent(known, offset >> row, working)
+        return working
 
 
 def _parents(row: Mapping[int, bytes | None]) -> dict[int, bytes | None]:

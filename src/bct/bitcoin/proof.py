@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bct.bitcoin.merkle import MerklePath
+from bct.bitcoin.merkle import MerklePath, Tree
 from bct.bitcoin.tx import FINAL, MAX_MONEY, Reader, Tx, compact_size
 from bct.errors import LocalProtocolError, RemoteProtocolError
 from bct.units import Outpoint, Satoshi, Txid, txid_hex
@@ -133,12 +133,13 @@ class Beef:
         checked: dict[Txid, Tx] = {}
         spent: set[Outpoint] = set()
         unproven: list[Unproven] = []
+        trees = self._trees()
         for tx in self.transactions:
             txid = tx.txid
             if txid in checked:
                 raise _bad(f"{txid_hex(txid)} is there twice")
-            if txid in self.proofs:
-                _check_mined(tx, txid, self.proofs[txid], roots)
+            if txid in trees:
+                _check_mined(tx, txid, trees[txid], roots)
             else:
                 unproven.append(_check_spends(tx, txid, checked, spent))
             checked[txid] = tx
@@ -147,6 +148,14 @@ class Beef:
             text = f"{len(unproven)} transactions are in no block yet, at most {max_ancestors} below the payment may be"
             raise RemoteProtocolError("too-many-unconfirmed", text)
         return Ancestry(subject, tuple(unproven))
+
+    def _trees(self) -> dict[Txid, Tree]:
+        """Where the path of each proven transaction leads; one that many share is worked out once."""
+        trees: dict[int, Tree] = {}
+        for path in self.proofs.values():
+            if id(path) not in trees:
+                trees[id(path)] = path.tree()
+        return {txid: trees[id(path)] for txid, path in self.proofs.items()}
 
     def _check_related(self, by_id: Mapping[Txid, Tx]) -> Tx:
         """BRC-95: the subject is there, and nothing that it does not need."""
@@ -199,12 +208,12 @@ def _read_bump(reader: Reader, bumps: Sequence[MerklePath]) -> MerklePath:
     return bumps[index]
 
 
-def _check_mined(tx: Tx, txid: Txid, path: MerklePath, roots: Mapping[int, bytes]) -> None:
+def _check_mined(tx: Tx, txid: Txid, tree: Tree, roots: Mapping[int, bytes]) -> None:
     if len(tx.serialize()) == 64:
         # Two hashes side by side are 64 bytes too: such a "transaction" could be an inner node of the tree.
         raise _bad(f"{txid_hex(txid)} has 64 bytes and proves nothing")
-    if roots.get(path.height) != path.root(txid):
-        raise _bad(f"{txid_hex(txid)} is not in our block {path.height}")
+    if roots.get(tree.height) != tree.root(txid):
+        raise _bad(f"{txid_hex(txid)} is not in our block {tree.height}")
 
 
 def _check_spends(tx: Tx, txid: Txid, checked: Mapping[Txid, Tx], spent: set[Outpoint]) -> Unproven:

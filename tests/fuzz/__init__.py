@@ -1,0 +1,1 @@
+"""Strangers' bytes: `targets` lists every parser that reads them, and what must hold of each whatever the bytes."""
