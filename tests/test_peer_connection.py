@@ -225,6 +225,13 @@ def test_what_waits_for_the_torrent_is_bounded() -> None:
     assert refused(peer, *repeat(wire.Have(0), 5000)) == "too-many"
 
 
+def test_bitfields_that_wait_for_the_torrent_are_few() -> None:
+    """Each may have 64 KiB; as many as there may be messages would be 256 MiB of a connection that gives nothing."""
+    longest = wire.Bitfield(bytes(wire.MAX_BITFIELD))
+    peer = caller(FAST, *repeat(longest, 8), geometry=None)
+    assert refused(peer, longest) == "too-many"
+
+
 # What we say we have
 
 

@@ -8,7 +8,7 @@ decide: a request that is well-formed and within the queue becomes an event, and
 Trust: the peer may send anything at any time. `receive_data` raises RemoteProtocolError and nothing else; after that
 the connection is over. Indices and ranges in events lie inside the torrent. A block in an event was asked for. What a
 peer can make us remember is bounded: one unfinished frame (paid for byte by byte), `queue_limit` requests, and
-`_MAX_EARLY` messages while the metadata is unknown.
+`_MAX_EARLY` messages and `_MAX_EARLY_BYTES` while the metadata is unknown.
 
 An outgoing connection is given the infohash and speaks first. An incoming one learns it from the peer's handshake:
 nothing behind that is read until the owner has called `accept`.
@@ -49,6 +49,8 @@ from bct.torrent.wire import (
 
 _MAX_EARLY = 4096
 """Messages about pieces kept while the number of pieces is unknown."""
+_MAX_EARLY_BYTES = 8 * wire.MAX_BITFIELD
+"""And of these, bytes of bitfields."""
 _MAX_CANCELLED = 1024
 """Cancelled requests remembered, so that a block already on its way is no offence."""
 _UNSAID_QUEUE = 250
@@ -114,6 +116,7 @@ class PeerConnection:
     __slots__ = (
         "_cancelled",
         "_early",
+        "_early_bytes",
         "_extension_names",
         "_fast_for_peer",
         "_fast_for_us",
@@ -168,6 +171,7 @@ class PeerConnection:
         self._held: bytearray | None = None
         self._out: list[Buffer] = []
         self._early: list[Message] = []
+        self._early_bytes = 0
         self._requested: dict[Block, None] = {}  # by us, in the order asked
         self._cancelled: dict[Block, None] = {}
         self._pending: dict[Block, None] = {}  # by the peer
@@ -452,8 +456,10 @@ class PeerConnection:
         """What a peer says about its pieces can be judged only when the torrent is known; until then it waits."""
         if self.geometry is None or self.pieces is None:
             self._early.append(message)
-            if len(self._early) > _MAX_EARLY:
-                raise RemoteProtocolError("too-many", f"over {_MAX_EARLY} messages about a torrent we asked about")
+            self._early_bytes += len(message.bits) if isinstance(message, Bitfield) else 0
+            if len(self._early) > _MAX_EARLY or self._early_bytes > _MAX_EARLY_BYTES:
+                text = f"{len(self._early)} messages and {self._early_bytes} bytes about a torrent we asked about"
+                raise RemoteProtocolError("too-many", text)
             return
         match message:
             case Bitfield() | HaveAll() | HaveNone() if self._is_first:
