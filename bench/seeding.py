@@ -178,7 +178,7 @@ async def _download(torrent: Path, metainfo: Metainfo, creator: bytes | None) ->
         swarm = Swarm(metainfo.infohash, metainfo, store)
         titles = MemoryStore()
         buyer = TitleBuyer(swarm, purse, titles, creator, Budget(None), 0, lambda _: None)
-        play = Play("", swarm, buyer, buyer.budget, time.monotonic)
+        play = Play("", swarm, buyer, buyer.deals.budget, time.monotonic)
         reading = asyncio.create_task(_read(play, metainfo))
         swarm.buyer = buyer
         hub = _hub()

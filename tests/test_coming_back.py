@@ -56,7 +56,7 @@ async def test_a_wire_that_is_cut_mid_film_is_taken_up_again(
             assert await watch(play) == title.film
             assert len(relay.calls) == 2
             assert play.budget.pieces == PAID
-            assert len(play.buyer.channels) == 1
+            assert len(play.buyer.deals.channels) == 1
             (earning,) = seeder.till.earnings.values()
             assert earning.account.payee.paid == PAID
             await viewer.viewer.close(play)
@@ -167,7 +167,7 @@ async def test_a_seeder_killed_mid_film_comes_back_and_goes_on_with_the_same_cha
             said = await seeder.says()
             relay.target, relay.most, relay.open = ("127.0.0.1", said["port"]), None, True
             assert await watching == prepare(tmp_path, PIECES)[2]
-            assert len(play.buyer.channels) == 1
+            assert len(play.buyer.deals.channels) == 1
             assert play.budget.pieces == PAID  # what its ledger had lost, it was told again
             await viewer.viewer.close(play)
             (spending,) = viewer.purse.spendings.values()

@@ -70,8 +70,8 @@ async def test_a_seeder_that_trusts_a_fresh_funding_with_little_is_paid_later_no
     tmp_path: Path, chain: ChainNode, miner: RegtestMiner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its trust is shared by all unconfirmed channels, so it may end earlier than READY said."""
-    monkeypatch.setattr("bct.node.buyer.TRUST_SECONDS", 0.1)
-    monkeypatch.setattr("bct.node.buyer.TRUST_TRIES", 1000)
+    monkeypatch.setattr("bct.node.deals.TRUST_SECONDS", 0.1)
+    monkeypatch.setattr("bct.node.deals.TRUST_TRIES", 1000)
     room = 10
     store = MemoryStore()
     async with (

@@ -113,16 +113,16 @@ def play_view(node: Node, play: Play, origin: str) -> PlayView:
         length=play.length,
         pieces=swarm.geometry.count if swarm.geometry else 0,
         here=len(swarm.store.pieces) if swarm.store else 0,
-        bought=buyer.pieces_bought,
+        bought=buyer.deals.pieces,
         spent=budget.pieces,
         fees=budget.fees,
         cap=budget.limit,
         waiting_for=buyer.waiting_for if play.reading else "",
-        trouble=_trouble(buyer.trouble),
+        trouble=_trouble(buyer.deals.trouble),
         rate=sum(peer.rate for peer in peers),
         first_byte=None if play.first_byte_at is None else round(play.first_byte_at - play.started, 3),
         peers=peers,
-        channels=[spending_view(spending) for spending in buyer.channels],
+        channels=[spending_view(spending) for spending in buyer.deals.channels],
     )
 
 
@@ -157,7 +157,7 @@ async def _quote(node: Node, play: Play, link: TorrentLink) -> Quote | None:
     if link.creator is None or play.swarm.complete or geometry is None or store is None:
         return None
     with suppress(TemporaryError):
-        await play.buyer.first_terms(OFFER_SECONDS)
+        await play.buyer.asking.first_terms(OFFER_SECONDS)
     sessions = (seat.session for seat in play.buyer.seats.values())
     offered = next((session.offered for session in sessions if session and session.offered), None)
     missing = [PieceIndex(piece) for piece in range(geometry.count) if piece not in store.pieces]

@@ -207,7 +207,7 @@ class Node:
             raise ConfigError(f"{known.name} is {known.holding.value} here already: bct titles shows it")
         swarm, buyer = await self.viewer.find(link, Budget(0), None, keep=False)
         try:
-            terms = await buyer.first_terms(OFFER_SECONDS) if link.creator else None
+            terms = await buyer.asking.first_terms(OFFER_SECONDS) if link.creator else None
             if link.creator and terms is None:  # a peer that shows all of it for nothing does not make it free
                 raise TemporaryError("no seeder of the link shows its creator's terms: try again, or ask its creator")
             if swarm.metainfo is None:

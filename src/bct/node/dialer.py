@@ -1,7 +1,7 @@
 """Keeps a title connected to the addresses of its link: who drops off while pieces are missing is called again.
 
 Who could cheat: a peer that hangs up as soon as it is paid, to be paid anew on the next call. One call can lose no more
-than one window (see `buyer`); so pauses between calls double up to a minute, until a call has lasted.
+than one window (see `seat`); so pauses between calls double up to a minute, until a call has lasted.
 """
 
 from __future__ import annotations

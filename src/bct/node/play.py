@@ -124,7 +124,7 @@ class Play:
         if piece not in store.pieces or not self.buyer.busy:
             self.buyer.pump()  # else whatever arrives next does it
         while piece not in store.pieces:
-            trouble: BctError | None = self.buyer.trouble
+            trouble: BctError | None = self.buyer.deals.trouble
             if trouble:
                 raise trouble
             if self._closed:
