@@ -40,6 +40,12 @@ class World:
         while (await self.chain.tip()).median_time <= until:
             await self.miner.mine()
 
+    async def ask_fees(self, rate: int) -> None:
+        """The node comes back and mines only what pays so many satoshis per 1,000 bytes."""
+        self.node.fee_floor = rate
+        await self.node.stop()
+        await self.node.restart()
+
     async def forget(self) -> None:
         """The node comes back with its blocks and an empty pool."""
         await self.node.stop()
@@ -98,6 +104,7 @@ class Deal:
 
     async def hang_up(self) -> None:
         """The viewer leaves without a word; its channel stays as it is."""
+        del self.viewer.viewer.plays[self.play.token]
         self.viewer.viewer.leave(self.play.swarm, self.play.buyer)
         await until(lambda: self.earning.idle_since is not None)
 
@@ -112,9 +119,9 @@ class Deal:
 
 
 @asynccontextmanager
-async def a_deal(root: Path, world: World) -> AsyncIterator[Deal]:
-    """Seven pieces bought; the funding waits for a block. From here on both sides look at the chain when the test says
-    so. store: the seeder's. channel: settings of both."""
+async def a_deal(root: Path, world: World, price: int = 20) -> AsyncIterator[Deal]:
+    """Seven pieces bought for so many satoshis each; the funding waits for a block. From here on both sides look at the
+    chain when the test says so."""
     chain = open_chain(world.node)
     try:
         async with (
@@ -122,7 +129,7 @@ async def a_deal(root: Path, world: World) -> AsyncIterator[Deal]:
             running_node(root / "viewer", chain) as viewer,
         ):
             await fund(viewer, world.miner)
-            title = await publish(seeder, root / "seeder", price=20)
+            title = await publish(seeder, root / "seeder", price=price)
             play = await viewer.play(title.link, None)
             deal = Deal(world, seeder, viewer, title, play)
             await deal.buy(*(piece for piece in range(10) if piece not in FREE_PIECES))

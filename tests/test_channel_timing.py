@@ -91,10 +91,21 @@ def test_bounds_of_the_lock_hold_whatever_time_it_is(expiry: int) -> None:
 
 
 def settle_reason(
-    now: int, *, idle_since: int | None = None, unmined: bool = False, stopping: bool = False
+    now: int,
+    *,
+    idle_since: int | None = None,
+    unmined: bool = False,
+    below_floor: bool = False,
+    stopping: bool = False,
 ) -> str | None:
     return timing.settle_reason(
-        expiry=EXPIRY, now=now, idle_since=idle_since, idle=900, unmined=unmined, stopping=stopping
+        expiry=EXPIRY,
+        now=now,
+        idle_since=idle_since,
+        idle=900,
+        unmined=unmined,
+        below_floor=below_floor,
+        stopping=stopping,
     )
 
 
@@ -118,6 +129,11 @@ def test_a_funding_that_is_not_mined_in_time_ends_the_channel_two_hours_earlier(
     assert settle_reason(EXPIRY - 4 * HOUR - 1, unmined=True) is None
     assert settle_reason(EXPIRY - 4 * HOUR, unmined=True) == "funding unmined"
     assert settle_reason(EXPIRY - 4 * HOUR, unmined=False) is None
+
+
+def test_a_channel_whose_settlement_would_pay_too_little_takes_no_more() -> None:
+    """THREATS 33."""
+    assert settle_reason(NOW, below_floor=True) == "fee floor"
 
 
 def test_a_node_that_stops_settles_everything() -> None:

@@ -13,7 +13,19 @@ from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx, sighash
 from bct.errors import FundsError, LocalProtocolError
 from bct.units import PubKeyHash, Satoshi
-from bct.wallet.coins import MAX_ANCESTORS, Coin, Plan, Want, fee_for, is_economic, select, sign, sweep
+from bct.wallet.coins import (
+    MAX_ANCESTORS,
+    Coin,
+    Plan,
+    Stuck,
+    Want,
+    fee_for,
+    is_economic,
+    lift,
+    select,
+    sign,
+    sweep,
+)
 from bct.wallet.paths import RECEIVE, channel_payer
 from tests.vectors.wallet import CHANGE_HASH, KEYRING, LOCK_SIZE, coin
 
@@ -165,3 +177,39 @@ def test_each_input_is_signed_for_its_own_coin() -> None:
 def der(signature: bytes) -> tuple[int, int]:
     size = signature[3]
     return int.from_bytes(signature[4 : 4 + size]), int.from_bytes(signature[6 + size :])
+
+
+# -- a child that pays for its parents --------------------------------------------------------------------------------
+
+too_cheap = st.builds(lambda size, rate: Stuck(size, fee_for(size, rate)), st.integers(100, 2000), st.integers(0, 400))
+
+
+@given(st.integers(1, 20_000), st.lists(too_cheap, min_size=1, max_size=4), rates)
+def test_a_child_lifts_all_of_it_to_the_rate_or_is_not_made(value: int, stuck: list[Stuck], rate: int) -> None:
+    plan = lift(coin("earned", value, None), stuck, rate)
+    paid, size = sum(one.paid for one in stuck), sum(one.size for one in stuck)
+    if plan is None:
+        child = fee_for(size + 192, rate) - paid
+        assert paid >= fee_for(size, rate) or not is_economic(value - child, rate)
+        return
+    tx = signed(plan)
+    assert tx.outputs[0].value == value - plan.fee
+    assert is_economic(tx.outputs[0].value, rate), "it brings more than it costs"
+    assert (paid + plan.fee) * 1000 >= rate * (size + len(tx.serialize()))
+
+
+def test_what_a_child_of_a_settlement_costs() -> None:
+    """299 bytes that paid 30 sat, and 192 of its own, at 300 sat/kB: 60 + 58."""
+    plan = lift(coin("earned", 280, None), [Stuck(299, 30)], 300)
+    assert plan
+    assert (plan.fee, plan.wants[0].value) == (118, 162)
+
+
+def test_a_second_child_pays_only_what_the_first_left_open() -> None:
+    first = lift(coin("earned", 5_000, None), [Stuck(299, 30)], 300)
+    assert first
+    family = [Stuck(299, 30), Stuck(192, first.fee)]
+    assert lift(coin("left", first.wants[0].value, None), family, 300) is None
+    second = lift(coin("left", first.wants[0].value, None), family, 600)
+    assert second
+    assert second.fee + first.fee + 30 == fee_for(299 + 192, 600) + fee_for(192, 600)

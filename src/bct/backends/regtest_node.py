@@ -26,8 +26,8 @@ _POLL = 0.02
 _LAST_WORDS = "stderr.log"
 _PR_SET_PDEATHSIG = 1
 
-FEE_FLOOR = "0.00000100"
-"""BSV per 1,000 bytes: 100 sat, what miners ask."""
+FEE_FLOOR = 100
+"""Satoshis per 1,000 bytes that miners ask."""
 
 _FLAGS = (
     "-regtest",
@@ -40,12 +40,11 @@ _FLAGS = (
     "-rpcworkqueue=256",
     "-txindex=1",
     "-genesisactivationheight=1",
-    # The node refuses to start without these three, and its own way of saying "no limit" is 0.
+    # The node refuses to start without these two and -minminingtxfee, and its own way of saying "no limit" is 0.
     "-excessiveblocksize=0",
     "-maxstackmemoryusageconsensus=0",
-    f"-minminingtxfee={FEE_FLOOR}",
     # Without it an underpaying transaction is taken into the pool and never mined.
-    f"-mindebugrejectionfee={FEE_FLOOR}",
+    f"-mindebugrejectionfee={FEE_FLOOR / 1e8:.8f}",
     # Non-final transactions are looked at again each second instead of every ten minutes.
     "-checknonfinalfreq=1000",
 )
@@ -63,6 +62,9 @@ class RegtestNode:
         self.cookie_file = self._home / ".cookie"
         notify = (f"-zmqpub{topic}={self.zmq}" for topic in TOPICS)
         self._command = (command, *_FLAGS, f"-datadir={data_dir}", f"-rpcport={rpc_port}", *notify)
+        self.fee_floor = FEE_FLOOR
+        """What it wants for mining a transaction, from its next start on. Like a real node it takes what pays less into
+        its pool, down to `FEE_FLOOR`, and waits for a child that pays."""
         self.process: asyncio.subprocess.Process
 
     @classmethod
@@ -104,6 +106,7 @@ class RegtestNode:
         with (self._home / _LAST_WORDS).open("wb") as last_words:
             self.process = await asyncio.create_subprocess_exec(
                 *self._command,
+                f"-minminingtxfee={self.fee_floor / 1e8:.8f}",
                 *flags,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

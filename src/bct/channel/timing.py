@@ -68,17 +68,21 @@ def may_refund(lock_time: int, median_time: int) -> bool:
 
 
 def settle_reason(
-    *, expiry: int, now: int, idle_since: int | None, idle: int, unmined: bool, stopping: bool
+    *, expiry: int, now: int, idle_since: int | None, idle: int, unmined: bool, below_floor: bool, stopping: bool
 ) -> str | None:
     """Why the payee must settle an open channel at once; None while it need not.
 
     idle_since: when the last connection that used it ended; None while one is there (a paused player that stays
-    connected is not idle). unmined: the funding is in no block yet.
+    connected is not idle). unmined: the funding is in no block yet. below_floor: miners ask more than the rate that was
+    agreed for the settlement. Waiting would not make it cheaper to mine, and the longer it takes the nearer the refund:
+    so no more is put on it.
     """
     if stopping:
         return "shutdown"
     if not accepts_payments(expiry, now):
         return "expiry"
+    if below_floor:
+        return "fee floor"
     if unmined and now >= expiry - UNMINED_BEFORE:
         return "funding unmined"
     if idle_since is not None and now - idle_since >= idle:

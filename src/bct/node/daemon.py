@@ -243,7 +243,8 @@ class Node:
                 f"the chain takes the refund of {outpoint} in {expiry - median_time + 1} s of its own clock, "
                 "and it is sent by itself then"
             )
-        await self.purse.refund_due(median_time)
+        if self.purse.is_refundable(spending, median_time):
+            await self.purse.refund(spending, median_time)
 
     # -- what was ------------------------------------------------------------------------------------------------------
 

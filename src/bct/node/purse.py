@@ -19,7 +19,7 @@ import structlog
 from bct.bitcoin.chain import GOOD, Chain, Header
 from bct.bitcoin.keys import PrivateKey
 from bct.bitcoin.script import p2pkh
-from bct.bitcoin.tx import Tx, TxOutput
+from bct.bitcoin.tx import FINAL, Tx, TxOutput
 from bct.channel.lock import REFUND_SIZE, Lock, refund
 from bct.channel.payer import Payer
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
@@ -39,6 +39,7 @@ from bct.pay.records import Bought, Lined, Record, Reserved
 from bct.title.terms import Terms
 from bct.units import Infohash, Outpoint, PieceIndex, PubKeyHash, Satoshi, txid_hex
 from bct.wallet import paths
+from bct.wallet.coins import fee_for, is_economic
 
 log = structlog.get_logger()
 
@@ -120,6 +121,8 @@ class Purse:
         self.config = config
         self.spendings: dict[Outpoint, Spending] = {}
         self.newest: Header | None = None
+        self.floor = 0
+        """Satoshis per 1,000 bytes that miners ask, as the watchman last heard."""
         self.purchases: defaultdict[Outpoint, defaultdict[Infohash, Purchase]] = defaultdict(_purchases)
         """Everything that was ever bought, by channel and title."""
         self._known: list[tuple[Outpoint, int]] = []  # what the keys of every channel derive from
@@ -214,7 +217,7 @@ class Purse:
         offer, terms = offered.offer, offered.terms
         tip = await self._chain.tip()
         check_clock(self._clock(), tip, self._chain.network)
-        rate = max(offer.fee_rate, self.config.fee_rate)
+        rate = self._rate(offered)
         end_fee = _end_fee(rate, len(terms.payees.hashes))
         left = budget.left()
         if left is not None:
@@ -250,7 +253,7 @@ class Purse:
 
     def quote(self, offered: Offered, missing: Iterable[PieceIndex]) -> Quote:
         """What the missing pieces would cost from this seeder, over one new channel paid from one coin."""
-        terms, rate = offered.terms, max(offered.offer.fee_rate, self.config.fee_rate)
+        terms, rate = offered.terms, self._rate(offered)
         paid = [piece for piece in missing if not terms.is_free(piece)]
         cost = terms.remaining(paid)
         if not cost:
@@ -258,9 +261,12 @@ class Purse:
         fees = self.fees(len(terms.payees.hashes), rate)
         return Quote(terms.price, len(paid), cost, fees, self._capacity(rate, offered, cost))
 
+    def _rate(self, offered: Offered) -> int:
+        return max(offered.offer.fee_rate, self.config.fee_rate, self.floor)
+
     def fees(self, payees: int, rate: int | None = None) -> int:
         """What one channel that pays so many creators costs in miner fees, funding and end. rate: ours unless said."""
-        rate = rate or self.config.fee_rate
+        rate = rate or max(self.config.fee_rate, self.floor)
         return self._wallet.funding_fee(LOCK_SIZE, rate) + _end_fee(rate, payees)
 
     @staticmethod
@@ -366,29 +372,44 @@ class Purse:
         if tx and event is not Event.FUNDING_LOST:
             spending.over.set()
 
-    async def refund_due(self, median_time: int) -> None:
-        """Sends the refund of each channel whose expiry has passed unsettled. A locked wallet cannot: it waits."""
-        if self._wallet.locked:
-            return
-        for spending in self.by_expiry():
-            payer = spending.payer
-            if can(Role.PAYER, payer.state, Event.EXPIRED) and may_refund(payer.params.lock.expiry, median_time):
-                await self._refund(spending, median_time)
+    def is_refundable(self, spending: Spending, median_time: int) -> bool:
+        """Whether the expiry has passed without an end. A locked wallet cannot send the refund: it waits."""
+        payer = spending.payer
+        expired = may_refund(payer.params.lock.expiry, median_time)
+        return expired and can(Role.PAYER, payer.state, Event.EXPIRED) and not self._wallet.locked
 
-    async def _refund(self, spending: Spending, median_time: int) -> None:
-        payer, params = spending.payer, spending.payer.params
-        to = self._wallet.key(paths.channel_refund(spending.saved.anchor, params.outpoint.index)).hash
+    async def refund(self, spending: Spending, median_time: int) -> None:
+        """Sends the refund of a channel that is refundable. Raises ChainError, StoreError."""
         rate = max(await self._chain.fee_rate(), self.config.fee_rate)
-        output = TxOutput(Satoshi(params.capacity - -(-REFUND_SIZE * rate // 1000)), p2pkh(to))
-        tx = refund(params.lock, params.outpoint, params.capacity, output, self.key(spending))
-        if not may_refund(tx.locktime, median_time):
-            return  # the lock time had to be stepped up a little: the next block will do
-        payer.on(Event.EXPIRED)
+        tx = self._made_refund(spending, rate) or self._new_refund(spending, rate)
+        if tx is None or not may_refund(tx.locktime, median_time):
+            return  # not worth its fee now; or its lock time had to be stepped up a little: the next block will do
+        spending.payer.on(Event.EXPIRED)
         await self._move(spending, State.REFUNDING, tx.serialize())
         answers = await self._chain.broadcast([spending.saved.funding, tx.serialize()])
         log.info("refund", channel=str(spending.outpoint), outcome=answers[-1].outcome.value)
         if answers[-1].outcome in GOOD:
             await self.happened(spending, Event.REFUND_SEEN, tx)
+
+    @staticmethod
+    def _made_refund(spending: Spending, rate: int) -> Tx | None:
+        """One that was made before, if it still pays enough: somebody may have it already."""
+        raw = spending.saved.closing
+        tx = Tx.parse(raw) if raw else None
+        if tx is None or tx.inputs[0].sequence == FINAL:
+            return None
+        paid = spending.payer.params.capacity - sum(output.value for output in tx.outputs)
+        return tx if paid * 1000 >= rate * len(raw) else None
+
+    def _new_refund(self, spending: Spending, rate: int) -> Tx | None:
+        """None while it would cost more than it brings."""
+        params = spending.payer.params
+        value = params.capacity - fee_for(REFUND_SIZE, rate)
+        if not is_economic(value, rate):
+            return None
+        to = self._wallet.key(paths.channel_refund(spending.saved.anchor, params.outpoint.index)).hash
+        output = TxOutput(Satoshi(value), p2pkh(to))
+        return refund(params.lock, params.outpoint, params.capacity, output, self.key(spending))
 
     async def stop(self) -> None:
         """After an orderly end the totals are certain: the marks come down to them."""

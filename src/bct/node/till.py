@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ from bct.channel.timing import check_clock, now_of, settle_reason
 from bct.config import ChannelConfig
 from bct.errors import ChainError, RemoteProtocolError, StoreError, TemporaryError
 from bct.node.peer import Peer
-from bct.pay import funding, records
+from bct.pay import funding, offers, records
 from bct.pay.account import Account, restore
 from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, Send, Settle
 from bct.pay.ledger import Ledger
@@ -90,15 +91,17 @@ class Till:
         clock: Callable[[], int],
     ) -> None:
         self.keys = keys
-        self.policy = policy
         self.clock = clock
         self.newest: Header | None = None
         """The chain's tip, as the watchman last heard of it."""
+        self.floor = 0
+        """Satoshis per 1,000 bytes that miners ask, as the watchman last heard."""
         self.book = Book(self._exposure)
         self.earnings: dict[Outpoint, Earning] = {}
         self._sources = sources
         self._store = store
         self._ledger = ledger
+        self._policy = policy
         self._config = config
         self._users: dict[Outpoint, tuple[Peer, PayeeSession]] = {}
         self._behind: set[Account] = set()
@@ -112,6 +115,11 @@ class Till:
     def now(self) -> int:
         """The later of this machine's clock and the newest block's time."""
         return now_of(self.clock(), self.newest) if self.newest else self.clock()
+
+    @property
+    def policy(self) -> Policy:
+        """What this node insists on, and never less than what miners do."""
+        return replace(self._policy, fee_rate=max(self._policy.fee_rate, min(self.floor, offers.RATE_MOST)))
 
     # -- coming back --------------------------------------------------------------------------------------------------
 
@@ -234,7 +242,7 @@ class Till:
         funding.check_blocks(beef)
         headers = [await chain.header(height) for height in sorted(beef.heights())]
         roots = {header.height: header.merkle_root for header in headers if header}
-        found = funding.read(beef, roots, opening.vout, effect.lock, opening.fee_rate)
+        found = funding.read(beef, roots, opening.vout, effect.lock, max(opening.fee_rate, self.floor))
         answers = await chain.broadcast(found.raws)
         return found, Sighting(_name(chain), self.clock(), _worst(answers))
 
@@ -323,6 +331,7 @@ class Till:
             idle_since=earning.idle_since,
             idle=earning.saved.idle,
             unmined=earning.account.cap is not None,
+            below_floor=earning.account.payee.params.fee_rate < self.floor,
             stopping=stopping,
         )
 

@@ -19,7 +19,7 @@ from bct.bitcoin.tx import Tx
 from bct.errors import ChainError, WalletLockedError
 from bct.units import Outpoint, PubKeyHash, Satoshi, Txid
 from bct.wallet import coins as choosing
-from bct.wallet.coins import Want
+from bct.wallet.coins import MAX_ANCESTORS, Stuck, Want
 from bct.wallet.keyring import Keyring
 from bct.wallet.paths import CHANGE, RECEIVE, Path
 from bct.wallet.wallet import Balance, Wallet
@@ -154,6 +154,49 @@ class NodeWallet:
                 raise ChainError(f"the chain did not take the payment: {answer.outcome.value} {answer.detail}")
             self.saw(tx)
         return tx
+
+    async def lift(self, txid: Txid, rate: int) -> Tx | None:
+        """Pays for a transaction that miners pass over because it pays less than `rate`, with a child that spends what
+        it brings us, or what an earlier child left of that. None when that is not ours to do, or not worth it: no coin
+        of ours behind it, a chain of `MAX_ANCESTORS` already, a locked wallet, or a child that would cost more than it
+        saves. Raises ChainError."""
+        async with self._making:
+            coins = [c for c in self._wallet.spendable if txid in c.ancestors and len(c.ancestors) < MAX_ANCESTORS]
+            coin = max(coins, key=lambda coin: coin.value, default=None)
+            if coin is None or self.locked:
+                return None
+            plan = choosing.lift(coin, await self._stuck(coin.outpoint.txid), rate)
+            if plan is None:
+                return None
+            path = (*CHANGE, self._wallet.next_index(CHANGE))
+            self.watch(path)
+            to = self.key(path).hash
+            tx = choosing.sign(plan.build([p2pkh(to)], to), plan.coins, self.key)
+            answer = (await self._chain.broadcast([tx.serialize()]))[0]
+            if answer.outcome in GOOD:
+                self.saw(tx)
+        return tx if answer.outcome in GOOD else None
+
+    async def _stuck(self, txid: Txid) -> list[Stuck]:
+        """A transaction and those it needs, as far as no block holds them."""
+        found: dict[Txid, Stuck] = {}
+        pending = [txid]
+        while pending:
+            one = pending.pop()
+            place, raw = await self._chain.place(one), await self._chain.transaction(one)
+            if one in found or place is None or place.height is not None or raw is None:
+                continue
+            tx = Tx.parse(raw)
+            spent = sum([await self._value(i.outpoint) for i in tx.inputs])
+            found[one] = Stuck(len(raw), spent - sum(output.value for output in tx.outputs))
+            pending += [i.outpoint.txid for i in tx.inputs]
+        return list(found.values())
+
+    async def _value(self, outpoint: Outpoint) -> int:
+        raw = await self._chain.transaction(outpoint.txid)
+        if raw is None:
+            raise ChainError("the chain does not know what a transaction in its pool spends: try again later")
+        return Tx.parse(raw).outputs[outpoint.index].value
 
     async def _prove(self, tx: Tx) -> Beef:
         """The transaction with its ancestors down to those that a block holds."""

@@ -10,6 +10,7 @@ again until it is 100 deep. Every look is bounded, and one that fails is followe
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -22,17 +23,27 @@ from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.errors import BctError, ChainError, RemoteProtocolError, StoreError
 from bct.node import sight
 from bct.node.purse import Purse, Spending
+from bct.node.sight import Sight
 from bct.node.till import Earning, Till
 from bct.node.wallet import NodeWallet
-from bct.units import Outpoint
+from bct.units import Outpoint, txid_hex
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 5.0
 LONGEST_PAUSE = 60.0
-"""Between two looks while the chain cannot be asked, and between two tries to settle."""
-AGAIN_SECONDS, AGAIN_LONGEST = 60.0, 3600.0
-"""Until what waits for a block is handed over again: at first, and in the end."""
+"""Between two looks while the chain cannot be asked."""
+
+Pace = tuple[float, float]
+"""Seconds until something is tried again: at first, and in the end."""
+ENDING: Pace = (LOOK_SECONDS, 60.0)
+"""A settlement or refund that the chain has not taken."""
+WAITING: Pace = (60.0, 3600.0)
+"""What the chain has taken, and no block holds."""
+
+PASSED_OVER = {Role.PAYEE: 2, Role.PAYER: 6}
+"""Blocks without what ends a channel until somebody pays for it. The payee goes first, since time is on the payer's
+side; both at once would pay twice."""
 JUMP_SECONDS = 30.0
 """By how much clock and steady clock may part within one pause before it counts as a jump."""
 
@@ -52,8 +63,10 @@ class Watchman:
         self._steady = steady
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._patience: dict[Outpoint, Patience] = {}
+        self._patience: defaultdict[Outpoint, dict[Pace, Patience]] = defaultdict(dict)
         """When a channel's transactions are handed over again, since its state last changed."""
+        self._passed: dict[Outpoint, tuple[int, int]] = {}
+        """Since which height what ends a channel waits for a block, and at which we last asked what it lacks."""
         self._looked_at = b""
         """The best block of the last look that came to its end."""
         self.reachable = True
@@ -116,10 +129,11 @@ class Watchman:
         tip = await self._chain.tip()
         moved = tip.hash != self._looked_at
         self._till.newest = self._purse.newest = tip
+        if moved:
+            await self._learn_floor()
         await self._till.tick()
         failures = [await _tried(self._look_at_earning(one, tip, moved)) for one in self._till.by_expiry()]
         failures += [await _tried(self._look_at_spending(one, tip)) for one in self._purse.by_expiry()]
-        await self._purse.refund_due(tip.median_time)
         if moved:
             await self._wallet.new_block()
         if failure := next(filter(None, failures), None):
@@ -137,32 +151,56 @@ class Watchman:
             await self._till.happened(earning, event, found.tx)
         if earning.state is not before:
             self._patience.pop(earning.outpoint, None)
-        if earning.state is State.CLOSING and self._is_due(earning.outpoint, LOOK_SECONDS, LONGEST_PAUSE):
+        if earning.state is State.CLOSING and self._is_due(earning.outpoint, ENDING):
             await self._till.settle(earning, "again")
-        elif found.waits and self._is_due(earning.outpoint, AGAIN_SECONDS, AGAIN_LONGEST):
+        elif found.waits and self._is_due(earning.outpoint, WAITING):
             await self._hand_over(earning.outpoint, [*unmined, earning.settlement])
+        await self._lift(Role.PAYEE, earning.outpoint, found, tip)
 
     async def _look_at_spending(self, spending: Spending, tip: Header) -> None:
-        payer, saved = spending.payer, spending.saved
+        payer = spending.payer
         before = payer.state
         if before in FINAL_STATES or (found := await sight.look_at(self._chain, spending.outpoint)) is None:
             return
-        event = found.meaning(before, tip.height) or await self._lost((saved.funding,), tip)
+        event = found.meaning(before, tip.height) or await self._lost((spending.saved.funding,), tip)
         if event and can(Role.PAYER, before, event):
             await self._purse.happened(spending, event, found.tx)
         if payer.state is not before:
             self._patience.pop(spending.outpoint, None)
+        if self._purse.is_refundable(spending, tip.median_time):
+            if self._is_due(spending.outpoint, ENDING):
+                await self._purse.refund(spending, tip.median_time)
+            return
         waits = spending.is_out and found.height is None
-        if waits and self._is_due(spending.outpoint, AGAIN_SECONDS, AGAIN_LONGEST):
+        if waits and self._is_due(spending.outpoint, WAITING):
+            saved = spending.saved
             await self._hand_over(spending.outpoint, [raw for raw in (saved.funding, saved.closing) if raw])
+        await self._lift(Role.PAYER, spending.outpoint, found, tip)
+
+    async def _learn_floor(self) -> None:
+        """What miners ask. Not to know it anew keeps nothing from the chain."""
+        with suppress(ChainError):
+            self._till.floor = self._purse.floor = await self._chain.fee_rate()
+
+    async def _lift(self, role: Role, outpoint: Outpoint, found: Sight, tip: Header) -> None:
+        """What ends a channel and is passed over by block after block gets a child that pays, if it lacks fees."""
+        if found.tx is None or not found.waits:
+            self._passed.pop(outpoint, None)
+            return
+        since, last = self._passed.setdefault(outpoint, (tip.height, tip.height))
+        if tip.height == last or tip.height - since < PASSED_OVER[role]:
+            return
+        self._passed[outpoint] = since, tip.height
+        if child := await self._wallet.lift(found.tx.txid, self._till.floor):
+            log.info("a child pays", channel=str(outpoint), txid=txid_hex(child.txid), rate=self._till.floor)
 
     async def _lost(self, funding: Sequence[bytes], tip: Header) -> Event | None:
         lost = funding and await sight.is_lost(self._chain, funding, tip.height)
         return Event.FUNDING_LOST if lost else None
 
-    def _is_due(self, outpoint: Outpoint, first: float, longest: float) -> bool:
+    def _is_due(self, outpoint: Outpoint, pace: Pace) -> bool:
         """Whether it is time to try again; if so, that is noted as the try."""
-        patience = self._patience.setdefault(outpoint, Patience(first, longest))
+        patience = self._patience[outpoint].setdefault(pace, Patience(*pace))
         now = self._steady()
         due = patience.due(now)
         if due:

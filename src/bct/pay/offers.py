@@ -24,6 +24,8 @@ LEAST_PIECES = 8
 MAX_OUTPUTS = 20
 CAPACITY_END = 1 << 32
 IDLE_MIN, IDLE_MAX = 60, 24 * 3600
+RATE_MOST = (1 << 16) - 1
+"""The highest fee rate that an offer can name, in satoshis per 1,000 bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,14 @@ class Plan:
         return Tx(inputs, tuple(outputs[place] for place in self.order))
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A transaction that no block holds. size: bytes; paid: satoshis that it leaves to the miner."""
+
+    size: int
+    paid: int
+
+
 def fee_for(size: int, rate: int) -> Satoshi:
     """Of `size` bytes at `rate` satoshis per 1,000, rounded up."""
     return Satoshi(-(-size * rate // 1000))
@@ -127,6 +135,19 @@ def sweep(coins: Iterable[Coin], rate: int) -> Plan:
     if total <= fee:
         raise FundsError(f"all coins together are {total} sat, and moving them costs {fee} sat")
     return Plan(tuple(chosen), (Want(Satoshi(total - fee)),), Satoshi(0), fee, (0,))
+
+
+def lift(coin: Coin, stuck: Iterable[Stuck], rate: int) -> Plan | None:
+    """A child that pays for its parents: it spends `coin`, an output of what is stuck, into the plan's only want, and
+    leaves so much to the miner that all of it together pays `rate`. stuck: the coin's own transaction and those that it
+    needs. None when nothing lacks, and when what would be left is not worth having."""
+    waiting = list(stuck)
+    lacking = fee_for(sum(one.size for one in waiting), rate) - sum(one.paid for one in waiting)
+    fee = lacking + fee_for(_size(1, [Want(Satoshi(0))]), rate)
+    value = coin.value - fee
+    if lacking <= 0 or not is_economic(value, rate):
+        return None
+    return Plan((coin,), (Want(Satoshi(value)),), Satoshi(0), Satoshi(fee), (0,))
 
 
 def sign(tx: Tx, coins: Sequence[Coin], key_of: Callable[[Path], PrivateKey]) -> Tx:
