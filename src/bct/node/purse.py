@@ -444,5 +444,7 @@ def restore(saved: SavedPayer, found: Iterable[Record]) -> tuple[Payer, set[tupl
                 pieces.add((infohash, piece))
             case Reserved(_, newest):
                 marks = newest
-    full = tuple(max(m, t) for m, t in zip((*marks, *(0,) * (len(lines) - len(marks))), totals, strict=True))
+    # A line whose record was lost was never asked for, so nothing can have been signed on it.
+    known = (*marks, *(0,) * len(lines))[: len(lines)]
+    full = tuple(max(mark, total) for mark, total in zip(known, totals, strict=True))
     return Payer(saved.params, tuple(lines), tuple(totals), full, saved.state), pieces
