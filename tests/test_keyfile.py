@@ -75,7 +75,9 @@ def test_a_wrong_passphrase_is_told_from_damage(path: Path) -> None:
             load(path, Network.REGTEST, "correct horse")
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[1]", b'{"wallet": {"version": "1"}, "check": ""}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff\xfe", b"[1]", b'{"wallet": {"version": "1"}, "check": ""}', b'{"check": "\xbb"}']
+)
 def test_what_is_no_wallet_is_said(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     path.chmod(0o600)
@@ -121,6 +123,17 @@ def test_keys_slipped_in_beside_the_words_are_found_out(tmp_path: Path, passphra
             read_words(mine, Network.TEST, passphrase)
         changed(mine, **{name: good})
     load(mine, Network.TEST, passphrase)
+
+
+def test_keys_that_are_none_are_found_out_before_the_words_are_there(path: Path) -> None:
+    create(path, WORDS, Network.TEST, "correct horse")
+    sealed = json.loads(path.read_text())["wallet"]["sealed"]
+    for fields in ({"identity": "A" * 43 + "="}, {"payee": "/" * 86 + "=="}, {"sealed": sealed | {"nonce": "AAAA"}}):
+        good = json.loads(path.read_text())["wallet"]
+        changed(path, **fields)
+        with pytest.raises(StoreError, match="restore it from the twelve words"):
+            load(path, Network.TEST)
+        changed(path, **good)
 
 
 def test_a_wallet_that_is_there_is_never_written_over(path: Path) -> None:

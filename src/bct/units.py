@@ -35,7 +35,7 @@ def txid_from_hex(text: str) -> Txid:
     try:
         raw = bytes.fromhex(text)
     except ValueError:
-        raise ConfigError(f"a transaction id is 64 hex digits, got {text!r}") from None
+        raise ConfigError(f"a transaction id is 64 hex digits, got {text[:70]!r}") from None
     if len(raw) != 32:
         raise ConfigError(f"a transaction id is 64 hex digits, got {len(text)}")
     return Txid(raw[::-1])
@@ -60,8 +60,8 @@ class Outpoint:
     def parse(cls, text: str) -> Outpoint:
         """``txid:index`` as people write it. Raises ConfigError."""
         txid, _, index = text.partition(":")
-        if not index.isdecimal():
-            raise ConfigError(f"an outpoint is written txid:index, got {text!r}")
+        if not (index.isdecimal() and len(index) <= 10 and int(index) < 1 << 32):
+            raise ConfigError(f"an outpoint is written txid:index, got {text[:90]!r}")
         return cls(txid_from_hex(txid), int(index))
 
     def __str__(self) -> str:

@@ -38,8 +38,8 @@ _TAG_SIZE = 16
 class _Sealed(msgspec.Struct, frozen=True):
     """text: the words under ChaCha20-Poly1305, then the tag."""
 
-    salt: bytes
-    nonce: bytes
+    salt: Annotated[bytes, msgspec.Meta(min_length=_SALT_SIZE, max_length=_SALT_SIZE)]
+    nonce: Annotated[bytes, msgspec.Meta(min_length=_NONCE_SIZE, max_length=_NONCE_SIZE)]
     text: bytes
 
 
@@ -93,7 +93,7 @@ def load(path: Path, network: Network, passphrase: str = "") -> Keyring:
     """
     wallet = _read(path, network)
     if wallet.sealed and not passphrase:
-        return _locked(wallet)
+        return _locked(path, wallet)
     return _unlocked(path, wallet, _words(wallet, network, passphrase))
 
 
@@ -123,7 +123,7 @@ def _read(path: Path, network: Network) -> _Wallet:
 def _parse(path: Path, raw: bytes) -> _Wallet:
     try:
         file = msgspec.json.decode(raw, type=_File)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{path} is no wallet, or damaged: {error}; restore it from the twelve words") from None
     wallet = file.wallet
     if wallet.version != VERSION:
@@ -141,9 +141,12 @@ def _words(wallet: _Wallet, network: Network, passphrase: str) -> str:
     return _unseal(wallet.sealed, passphrase, network)
 
 
-def _locked(wallet: _Wallet) -> Keyring:
-    branch = ExtendedKey(PrivateKey(wallet.payee[:32]), wallet.payee[32:])
-    return Keyring(PrivateKey(wallet.identity), branch, PubKeyHash(wallet.payout), None)
+def _locked(path: Path, wallet: _Wallet) -> Keyring:
+    try:
+        branch = ExtendedKey(PrivateKey(wallet.payee[:32]), wallet.payee[32:])
+        return Keyring(PrivateKey(wallet.identity), branch, PubKeyHash(wallet.payout), None)
+    except ValueError:
+        raise StoreError(f"the keys in clear in {path} are none: restore it from the twelve words") from None
 
 
 def _unlocked(path: Path, wallet: _Wallet, words: str) -> Keyring:
