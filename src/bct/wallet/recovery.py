@@ -160,7 +160,7 @@ class Search:
             self.found.coins.append(coin)
         elif spend.txid not in self._spenders:
             self._spenders.add(spend.txid)
-            tx = yield from _transaction(spend.txid)
+            tx = yield from _spending(coin.outpoint, spend)
             for vout in range(len(tx.outputs)):
                 yield from self._channel(tx, vout, spend)
 
@@ -176,7 +176,7 @@ class Search:
         if end is None:
             self.found.channels.append(found)
         else:
-            closing = yield from _transaction(end.txid)
+            closing = yield from _spending(outpoint, end)
             self.found.ended.append(replace(found, closing=closing.serialize()))
             ours = {self._script(path): path for path in (channel_change(anchor, vout), channel_refund(anchor, vout))}
             self._meet(closing, end.txid, end.height, ours)
@@ -195,6 +195,14 @@ def _spender(outpoint: Outpoint) -> Asking[Spend | None]:
     answer = yield AskSpender(outpoint)
     assert answer is None or isinstance(answer, Spend)
     return answer
+
+
+def _spending(outpoint: Outpoint, spend: Spend) -> Asking[Tx]:
+    """The transaction, which must do what the chain says it does."""
+    tx = yield from _transaction(spend.txid)
+    if all(i.outpoint != outpoint for i in tx.inputs):
+        raise ChainError(f"the chain says {txid_hex(spend.txid)} spends {outpoint}, and it does not spend it")
+    return tx
 
 
 def _transaction(txid: Txid) -> Asking[Tx]:
