@@ -194,7 +194,7 @@ def test_a_chain_that_answers_what_cannot_be_is_not_believed(raw: bytes | None, 
 @pytest.mark.parametrize("named", [pay((1, STRANGER)), Tx((), (TxOutput(Satoshi(1), STRANGER),))], ids=("any", "empty"))
 @pytest.mark.parametrize("of", [0, 1], ids=("of a coin", "of a channel"))
 def test_a_spender_that_does_not_spend_is_not_believed(named: Tx, of: int) -> None:
-    """A source could name any transaction, and so hide a coin, or have what a channel paid back looked for elsewhere."""
+    """A source could name any transaction, hide a coin with it, or have what a channel paid back looked for in it."""
     book = Book()
     coin = book.put(pay((6000, script((*RECEIVE, 0)))))
     asked = outpoint(coin) if of == 0 else outpoint(fund(book, outpoint(coin)))
