@@ -20,7 +20,7 @@ from bct.bitcoin.tx import FINAL, Tx, TxInput, TxOutput
 from bct.errors import ChainError
 from bct.units import Outpoint, Satoshi, Txid, txid_from_hex
 from tests.coins import coins_of, new_key, some_coins, spend
-from tests.conformance.chain import STORIES, Story, a_dead_source_says_so, outcomes, until
+from tests.conformance.chain import HEARS_ALL, STORIES, Story, a_dead_source_says_so, outcomes, until
 from tests.conftest import open_chain
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 IN_A_WEEK = int(time.time()) + 7 * 24 * 3600
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+@pytest.mark.parametrize("story", [*STORIES, *HEARS_ALL], ids=lambda story: story.__name__)
 async def test_it_is_a_chain(story: Story, chain: ChainNode, miner: RegtestMiner) -> None:
     await story(chain, miner)
 

@@ -17,13 +17,13 @@ from bct.units import Outpoint
 from tests.channel_attacks import Refund, crooked_refunds, crooked_settlements, early_refunds, settled
 from tests.channel_parts import FILM, HOUR, PAYEE, PAYER, SERIES, params
 from tests.coins import coins_of, some_coins, spend
-from tests.conformance.chain import STORIES, Story, a_dead_source_says_so, outcomes
+from tests.conformance.chain import HEARS_ALL, STORIES, Story, a_dead_source_says_so, outcomes
 from tests.model_chain import FEE_RATE, ModelChain
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+@pytest.mark.parametrize("story", [*STORIES, *HEARS_ALL], ids=lambda story: story.__name__)
 async def test_it_keeps_the_promises_of_every_chain(story: Story) -> None:
     chain = ModelChain()
     await story(chain, chain)

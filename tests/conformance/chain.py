@@ -166,20 +166,31 @@ async def a_block_of_one_transaction_has_a_proof_too(chain: Chain, world: World)
 
 
 async def events_begin_with_the_tip_and_miss_nothing(chain: Chain, world: World) -> None:
+    (coin,) = await some_coins(world)
     events = chain.events()
     assert await anext(events) == Tip(await chain.tip())
-    tx = await world.pay(b"\x51", 1_000)
+    tx = spend(coin)
+    await outcomes(chain, tx)
     assert await until(events, lambda e: isinstance(e, Seen)) == Seen(tx.txid, tx.serialize())
     await world.mine()
     assert await until(events, lambda e: isinstance(e, Tip)) == Tip(await chain.tip())
 
 
 async def two_listeners_hear_the_same(chain: Chain, world: World) -> None:
+    (coin,) = await some_coins(world)
     first, second = chain.events(), chain.events()
     assert await anext(first) == await anext(second)
-    tx = await world.pay(b"\x51", 1_000)
+    tx = spend(coin)
+    await outcomes(chain, tx)
     for events in (first, second):
         assert await until(events, lambda e: isinstance(e, Seen)) == Seen(tx.txid, tx.serialize())
+
+
+async def what_others_hand_in_is_heard_of(chain: Chain, world: World) -> None:
+    events = chain.events()
+    await anext(events)
+    tx = await world.pay(b"\x51", 1_000)
+    assert await until(events, lambda e: isinstance(e, Seen)) == Seen(tx.txid, tx.serialize())
 
 
 Story = Callable[[Chain, World], Awaitable[None]]
@@ -200,6 +211,9 @@ STORIES: tuple[Story, ...] = (
     events_begin_with_the_tip_and_miss_nothing,
     two_listeners_hear_the_same,
 )
+
+HEARS_ALL: tuple[Story, ...] = (what_others_hand_in_is_heard_of,)
+"""For a source that hears of every transaction; one that is only asked does not."""
 
 
 async def a_dead_source_says_so(chain: Chain) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from bct.backends.node_events import node_events
 from bct.backends.node_rpc import NOT_FOUND, OUT_OF_RANGE, Call, NodeRpc, RpcRefusalError
+from bct.backends.verdicts import REASONS
 from bct.bitcoin.chain import Broadcast, ChainEvent, Header, HistoryItem, Network, Outcome, Place, Spend
 from bct.bitcoin.index import ScriptIndex
 from bct.bitcoin.keys import sha256d
@@ -35,19 +36,8 @@ _MISSING = "missing-inputs"
 
 TWIN = "the same transaction is being handed in by another door"
 
-_OUTCOMES = {
-    "txn-mempool-conflict": Outcome.CONFLICT,
-    "txn-double-spend-detected": Outcome.CONFLICT,
-    "bad-txn-update": Outcome.CONFLICT,  # a parked transaction holds the coin
-    "non-final-txn-replacement-rate": Outcome.CONFLICT,  # so many tried to that the node stopped looking
-    # These say that the node is full, slow or busy with it, nothing of the transaction.
-    TWIN: Outcome.UNREACHABLE,
-    "mempool full": Outcome.UNREACHABLE,
-    "non-final-pool-full": Outcome.UNREACHABLE,
-    "too-long-mempool-chain": Outcome.UNREACHABLE,
-    "too-long-validation-time": Outcome.UNREACHABLE,
-}
-"""The node's reject reasons; any other is INVALID."""
+# That it is busy with the transaction says nothing of it.
+_OUTCOMES = {**REASONS, TWIN: Outcome.UNREACHABLE}
 
 
 class ChainNode:

@@ -45,6 +45,8 @@ class Broadcast:
     outcome: Outcome
     detail: str = ""
     """The back-end's own words, for the log: untrusted text."""
+    said: tuple[tuple[str, Outcome], ...] = ()
+    """What each of several independent sources answered, by name; empty when the chain is one source itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class Tip:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A transaction entered the pool, or was met in a block."""
+    """A transaction entered the pool, or was met in a block. A source that does not hear of all tells those that were
+    handed to it here."""
 
     txid: Txid
     raw: bytes
