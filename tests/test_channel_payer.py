@@ -15,6 +15,7 @@ from bct.channel.transactions import Commitments, Lines, Params, Totals, commitm
 from bct.errors import Action, FundsError, LocalProtocolError, RemoteProtocolError
 from bct.units import Payees
 from tests.channel_parts import (
+    BOB,
     EXPIRY,
     FILM,
     NOW,
@@ -207,10 +208,21 @@ def test_a_payee_that_lost_some_does_not_lower_us() -> None:
     assert payer.totals == (100,)
 
 
-def test_a_payee_that_never_heard_of_a_line() -> None:
-    payer = Payer(params(), (FILM, SERIES), totals=(100, 0), state=State.OPEN)
+def test_a_line_that_the_payee_never_heard_of_is_none() -> None:
+    """Both count lines in the order in which they were added: its number is the next one's."""
+    payer = Payer(params(), (FILM, SERIES), totals=(100, 0), reserved=(120, 0), state=State.OPEN)
     payer.resumed((110,), proof(payer.params, payer.lines, 110, 0))
-    assert payer.totals == (110, 0)
+    assert (payer.totals, payer.lines, payer.reserved) == ((110,), (FILM,), (120,))
+    assert payer.add_line(Payees.of((BOB, 1))) == 1
+    assert (payer.totals, payer.spent) == ((110, 0), 120)
+
+
+@pytest.mark.parametrize(("total", "mark"), [(5, 5), (0, 5)])
+def test_a_line_that_was_paid_on_stays_whatever_the_payee_says(total: int, mark: int) -> None:
+    """THREATS 55: what was signed, or may have been before a crash, is spent."""
+    payer = Payer(params(), (FILM, SERIES), totals=(100, total), reserved=(120, mark), state=State.OPEN)
+    payer.resumed((100,), proof(payer.params, payer.lines, 100, 0))
+    assert (payer.lines, payer.spent) == ((FILM, SERIES), 125)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from bct.pay import messages as m
 from bct.pay import offers
 from bct.pay.account import Verdict
 from bct.pay.messages import Fault
-from bct.pay.payer_session import Closed, Failed, LineNeeded, Offered, PayerSession, Ready, Refused, Stage
+from bct.pay.payer_session import Closed, Failed, LineNeeded, Offered, Ready, Refused, Stage
 from bct.title.terms import Terms
-from bct.units import PieceIndex, Satoshi
-from tests.channel_parts import ALICE, EXPIRY, FILM, NOW, SERIES, key, params
+from bct.units import Payees, PieceIndex, Satoshi
+from tests.channel_parts import BOB, EXPIRY, FILM, NOW, SERIES, key
 from tests.pay_parts import CREATOR, IDENTITY, POLICY, Seeder, Viewer, Wire, terms
 
 PRICE = 1
@@ -352,6 +352,45 @@ def test_a_line_is_added_when_the_channel_has_none_for_us(wire: Wire) -> None:
     assert affords(series)
 
 
+def test_a_line_that_was_never_sent_leaves_its_number_to_the_next(wire: Wire) -> None:
+    """The connection breaks before ADD_LINE: the next title's creators, other ones, have to get the same number."""
+    viewer = wire.open()
+    wire.pay(2)
+    wire.payee.lost()
+    lost = Wire(wire.seeder, terms("series", payees=SERIES))
+    lost.resume(viewer)
+    lost.payer.add_line()
+    lost.payee.lost()
+    other = Wire(wire.seeder, terms("other", payees=Payees.of((BOB, 100))))
+    assert other.resume(viewer) == [LineNeeded(())]
+    other.say(other.payer.add_line())
+    assert other.deliver() == [Ready()]
+    viewer.raise_mark()
+    assert other.buy(5) is Verdict.SERVE
+    assert viewer.payer.totals == (2, 1) == wire.seeder.book.accounts[viewer.outpoint].payee.totals
+    other.say(other.payer.close(m.CloseReason.DONE))
+    assert isinstance(other.deliver()[0], Closed)
+
+
+def test_a_seeder_that_lost_a_line_we_paid_on_cannot_be_told_of_the_next(wire: Wire) -> None:
+    """Its number is taken on our side: a channel that both sides count differently is left."""
+    viewer = wire.open()
+    wire.payee.lost()
+    series = Wire(wire.seeder, terms("series", payees=SERIES))
+    series.resume(viewer)
+    series.say(series.payer.add_line())
+    series.deliver()
+    viewer.raise_mark()
+    series.pay(3)
+    back = wire.seeder.restart(lost=2)
+    other = again(viewer, Wire(back, terms("other", payees=Payees.of((BOB, 100)))))
+    assert "counts 1 lines, and line 2 is what" in str(refused(other, other.to_viewer.pop()))
+    assert viewer.payer.totals == (0, 3)
+    assert again(viewer, Wire(back, series.terms)).deliver() == [LineNeeded(())], (
+        "the title that it was for can be told of again"
+    )
+
+
 def test_a_line_that_was_not_being_added(wire: Wire) -> None:
     viewer = wire.open()
     assert refused(wire, m.LineAdded(7, 0)).reason == "unexpected-line"
@@ -432,12 +471,16 @@ def test_what_only_a_viewer_says(wire: Wire, message: m.Message) -> None:
     assert refused(wire, message).reason == "unexpected-message"
 
 
-def test_a_restored_payer_pays_on_lines_it_knows() -> None:
+def test_a_restored_payer_pays_on_lines_it_knows(wire: Wire) -> None:
     """The terms' creators are on the second line of an old channel: payments go there."""
-    payer = Payer(params(), (SERIES, FILM), reserved=(100, 100))
-    wire = Wire(Seeder())
-    wire.deliver()
-    session: PayerSession = wire.payer
-    session.resume(payer, key("payer"), 1)
-    assert session.line == 1
-    assert ALICE in FILM.hashes
+    viewer = wire.open()
+    wire.payee.lost()
+    series = Wire(wire.seeder, terms("series", payees=SERIES))
+    series.resume(viewer)
+    series.say(series.payer.add_line())
+    series.deliver()
+    restored = Viewer(Payer(viewer.payer.params, (FILM, SERIES), reserved=(100, 100)), viewer.key)
+    newer = again(restored, series)
+    assert newer.deliver() == [Ready()]
+    assert newer.buy(2) is Verdict.SERVE
+    assert restored.payer.totals == (0, 1)

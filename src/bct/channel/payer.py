@@ -69,14 +69,17 @@ class Payer:
         """The number of the line that pays these creators: an old one when there is one. Raises FundsError."""
         if payees in self.lines:
             return self.lines.index(payees)
-        lines = (*self.lines, payees)
-        if not takes(self.params, lines):
+        if not self.takes(payees):
             raise FundsError("the payment channel has no room for another title's creators: a new one is needed")
-        self._commitments = Commitments(self.params, lines)
+        self._commitments = Commitments(self.params, (*self.lines, payees))
         self.totals = (*self.totals, 0)
         self.reserved = (*self.reserved, 0)
         self._doubt = (*self._doubt, 0)
-        return len(lines) - 1
+        return len(self.lines) - 1
+
+    def takes(self, payees: Payees) -> bool:
+        """Whether the channel has a line for these creators, or can have one more."""
+        return payees in self.lines or takes(self.params, (*self.lines, payees))
 
     def room(self, line: int, price: int) -> bool:
         """Whether one more payment of `price` fits the capacity."""
@@ -115,7 +118,8 @@ class Payer:
     def resumed(self, totals: Totals, signature: bytes) -> None:
         """The payee's newest totals, proven by our own signature over them.
 
-        Higher than ours: our log was behind, we go on from there. Lower: the payee lost some; ours stand. Raises
+        Higher than ours: our log was behind, we go on from there. Lower: the payee lost some; ours stand. A line that
+        it never heard of is none, unless something was signed over it, or may have been. Raises
         RemoteProtocolError('bad-resume') when the proof does not hold, a line is unknown, or theirs and ours together
         are beyond the capacity: then the payee had hidden some of what it was given.
         """
@@ -129,6 +133,9 @@ class Payer:
             raise RemoteProtocolError("bad-resume", "these totals are not signed by our key", Action.CLOSE)
         self.totals = newest
         self.reserved = tuple(max(a, b) for a, b in zip(newest, self.reserved, strict=True))
+        while len(self.lines) > len(totals) and not self.totals[-1] and not self._doubt[-1]:
+            self._commitments = Commitments(self.params, self.lines[:-1])
+            self.totals, self.reserved, self._doubt = self.totals[:-1], self.reserved[:-1], self._doubt[:-1]
 
     def missed(self, theirs: Totals, key: PrivateKey) -> list[Payment]:
         """What we signed and the payee, who says it stands at `theirs`, never got: signed once more, a line at a time.

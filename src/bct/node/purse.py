@@ -436,9 +436,11 @@ def restore(saved: SavedPayer, found: Iterable[Record]) -> tuple[Payer, set[tupl
     pieces: set[tuple[Infohash, PieceIndex]] = set()
     for record in found:
         match record:
-            case Lined(_, line, payees) if line == len(lines):  # else written again, for a seeder that had lost it
+            case Lined(_, line, payees) if line == len(lines):
                 lines.append(payees)
                 totals.append(0)
+            case Lined(_, line, payees):  # again, for a seeder that had lost it, or in place of one it never heard of
+                lines[line] = payees
             case Bought(_, line, infohash, piece, price):
                 totals[line] += price
                 pieces.add((infohash, piece))

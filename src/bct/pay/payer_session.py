@@ -212,11 +212,23 @@ class PayerSession:
         self._agree(payer)
         self._cap = message.cap
         missed = self._missed(payer, message)
-        if self.line >= len(message.totals):
+        self._find_line(payer, len(message.totals))
+        if self.line == len(message.totals):
             self.stage = Stage.ADDING
             return LineNeeded(missed)
         self.stage = Stage.READY
         return Ready(tuple(PieceIndex(i) for i in message.opened), missed)
+
+    def _find_line(self, payer: Payer, theirs: int) -> None:
+        """The line of this title's creators: one of the seeder's `theirs`, or the next one. None without an offer."""
+        if self.offered is None:
+            return
+        payees = self.offered.terms.payees
+        line = payer.lines.index(payees) if payees in payer.lines else len(payer.lines)
+        if line > theirs or not payer.takes(payees):
+            text = f"the seeder counts {theirs} lines, and line {line} is what this title's creators would need"
+            raise RemoteProtocolError("bad-resume", text, Action.CLOSE)
+        self.line = payer.add_line(payees)
 
     def _refused(self, payer: Payer, message: PaymentRefused) -> Refused | None:
         reason = message.reason
@@ -290,10 +302,8 @@ class PayerSession:
         return replace(message, signature=key.sign(self.context.digest(message)))
 
     def _take(self, payer: Payer, key: PrivateKey, handle: int, stage: Stage) -> None:
-        if self.offered is None:
-            raise LocalProtocolError("there is no offer: its terms say which line to pay")
         self.payer, self.key, self._handle, self.stage, self._again = payer, key, handle, stage, False
-        self.line = payer.add_line(self.offered.terms.payees)
+        self.line = 0
 
     def add_line(self) -> Message:
         """ADD_LINE for this title's creators, when the resumed channel does not have them yet."""
