@@ -51,3 +51,10 @@ async def chain(node: RegtestNode, miner: RegtestMiner) -> AsyncIterator[ChainNo
 
 def open_chain(node: RegtestNode) -> ChainNode:
     return ChainNode(Network.REGTEST, node.url, Path(node.cookie_file), node.zmq)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests say of themselves that is worth reading when they pass: how far fuzzing got."""
+    reports = terminalreporter.getreports("passed")
+    for line in sorted({str(told) for report in reports for name, told in report.user_properties if name == "told"}):
+        terminalreporter.write_line(line)
