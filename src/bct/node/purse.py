@@ -39,7 +39,7 @@ from bct.pay.records import Bought, Lined, Record, Reserved
 from bct.title.terms import Terms
 from bct.units import Infohash, Outpoint, PieceIndex, PubKeyHash, Satoshi, txid_hex
 from bct.wallet import paths
-from bct.wallet.coins import fee_for, is_economic
+from bct.wallet.coins import fee_for
 
 log = structlog.get_logger()
 
@@ -402,10 +402,10 @@ class Purse:
         return tx if paid * 1000 >= rate * len(raw) else None
 
     def _new_refund(self, spending: Spending, rate: int) -> Tx | None:
-        """None while it would cost more than it brings."""
+        """None while its fee would leave nothing."""
         params = spending.payer.params
         value = params.capacity - fee_for(REFUND_SIZE, rate)
-        if not is_economic(value, rate):
+        if value <= 0:
             return None
         to = self._wallet.key(paths.channel_refund(spending.saved.anchor, params.outpoint.index)).hash
         output = TxOutput(Satoshi(value), p2pkh(to))

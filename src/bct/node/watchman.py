@@ -62,6 +62,7 @@ class Watchman:
         self._wallet = wallet
         self._steady = steady
         self._wake = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._patience: defaultdict[Outpoint, dict[Pace, Patience]] = defaultdict(dict)
         """When a channel's transactions are handed over again, since its state last changed."""
@@ -126,6 +127,10 @@ class Watchman:
 
     async def look(self) -> None:
         """One round over everything. Raises ChainError when the chain cannot be asked, and, at its end, StoreError."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         tip = await self._chain.tip()
         moved = tip.hash != self._looked_at
         self._till.newest = self._purse.newest = tip
