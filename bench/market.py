@@ -105,7 +105,7 @@ async def selling(
         await saved.add_payee(one)
     keys = PayeeKeys(SEEDER, sha256(b"secret"), payee_key)
     policy = Policy(SEEDER.hash, 100, 1000, 8, 900)
-    till = Till((), saved, ledger, keys, policy, ChannelConfig(), lambda: int(time.time()))
+    till = Till((), saved, saved, ledger, keys, policy, ChannelConfig(), lambda: int(time.time()), lambda _: None)
     tills.append(till)
     await till.load({}, lambda _: 0)
     for earning in till.earnings.values():

@@ -19,6 +19,7 @@ from bct.channel.state import State
 from bct.channel.store import SavedPayee, SavedPayer
 from bct.config import ChannelConfig, Config, WireConfig
 from bct.node.daemon import Node, Parts
+from bct.pay.receipt_store import SavedReceipt
 from bct.title.store import SavedTitle
 from bct.title.terms import Terms
 from bct.torrent.metainfo import Metainfo, build_info
@@ -29,13 +30,14 @@ from bct.wallet.keyring import Keyring
 
 @dataclass
 class MemoryStore:
-    """A `ChannelStore` and `TitleStore` that lives as long as its object."""
+    """A `ChannelStore`, `TitleStore` and `ReceiptStore` that lives as long as its object."""
 
     payee: dict[Outpoint, SavedPayee] = field(default_factory=dict)
     payer: dict[Outpoint, SavedPayer] = field(default_factory=dict)
     title: dict[Infohash, SavedTitle] = field(default_factory=dict)
     sequence: dict[tuple[Infohash, bytes], int] = field(default_factory=dict)
     noted: list[tuple[bytes, str]] = field(default_factory=list)
+    receipt: dict[tuple[Outpoint, int], SavedReceipt] = field(default_factory=dict)
 
     async def add_payee(self, saved: SavedPayee) -> bool:
         outpoint = saved.params.outpoint
@@ -82,6 +84,12 @@ class MemoryStore:
 
     async def missteps(self, key: bytes) -> int:
         return sum(one == key for one, _ in self.noted)
+
+    async def put_receipt(self, saved: SavedReceipt) -> None:
+        self.receipt[saved.outpoint, saved.receipt.epoch] = saved
+
+    async def receipts(self, outpoint: Outpoint) -> list[SavedReceipt]:
+        return [saved for (of, _), saved in sorted(self.receipt.items()) if of == outpoint]
 
 
 @dataclass
@@ -133,6 +141,7 @@ async def running_node(
             (chain, *others),
             Tcp(),
             Stores(root),
+            store,
             store,
             store,
             payee,

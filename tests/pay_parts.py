@@ -20,13 +20,17 @@ from bct.channel.state import Event, State
 from bct.channel.transactions import Params
 from bct.pay import offers, records
 from bct.pay.account import Account, Verdict, restore
-from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, Send, Settle
+from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, SaveReceipt, Send, Settle
 from bct.pay.messages import Context, Message
+from bct.pay.payee_receipts import OnSale, recall
 from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
 from bct.pay.payer_session import Happening, PayerSession
+from bct.pay.receipt_store import SavedReceipt
 from bct.pay.records import Record
 from bct.title.ranges import PieceRange
 from bct.title.terms import Terms
+from bct.torrent.geometry import Geometry
+from bct.torrent.metainfo import Metainfo
 from bct.units import Infohash, Outpoint, Payees, PieceIndex, PubKeyHash, Satoshi, Txid
 from tests.channel_parts import EXPIRY, FILM, NOW, SEEDER, key, someone
 
@@ -56,6 +60,12 @@ def terms(name: str = "film", price: int = 1, payees: Payees = FILM, sequence: i
 FILM_TERMS = terms()
 
 
+def torrent(terms: Terms) -> Metainfo:
+    """One of 100 pieces, whose hashes are as made up as its infohash."""
+    hashes = b"".join(sha256(b"%d" % piece)[:20] for piece in range(100))
+    return Metainfo(b"", terms.infohash, "film.mp4", Geometry(100 * PIECE, PIECE), hashes, ())
+
+
 class Seeder:
     """Every channel of one payee. cap: what a new channel is good for; exposure: what all of them are."""
 
@@ -63,8 +73,10 @@ class Seeder:
         self.cap = cap
         self.exposure = 10_000
         self.keys = PayeeKeys(IDENTITY, b"a secret", lambda nonce: PrivateKey(sha256(b"payee" + nonce)))
-        self.book = Book(lambda account: self.exposure)
+        self.titles: dict[Infohash, OnSale] = {}
+        self.book = Book(lambda account: self.exposure, self.titles.get)
         self.ledger: list[Record] = []
+        self.receipts: dict[tuple[Outpoint, int], SavedReceipt] = {}
         self.synced = True
         self.chain_answers = True
         self.saved: dict[Outpoint, tuple[Params, bytes, Payees]] = {}
@@ -91,6 +103,9 @@ class Seeder:
                     wire.unanswered = effect
                 case SaveChannel(account, idle):
                     self.save(wire, account, idle)
+                case SaveReceipt(saved, answer):
+                    self.receipts[saved.outpoint, saved.receipt.epoch] = saved
+                    wire.to_viewer.append(answer)
                 case Settle(account, _):
                     self.settle(wire, account)
 
@@ -132,10 +147,13 @@ class Seeder:
         again = Seeder(self.cap)
         again.ledger = [records.decode(records.encode(one)) for one in self.ledger[: len(self.ledger) - lost]]
         again.saved, again.settled, again._numbers = dict(self.saved), dict(self.settled), self._numbers
+        again.receipts = dict(self.receipts)
+        again.titles.update(self.titles)
         for outpoint, (params, nonce, first) in self.saved.items():
             state = State.SETTLED if outpoint in self.settled else State.OPEN
             found = [one for one in again.ledger if one.outpoint == outpoint]
             account = restore(params, nonce, first, state, found, self.cap, lambda _: PIECE)
+            recall(account, (saved for (of, _), saved in sorted(self.receipts.items()) if of == outpoint))
             again.book.accounts[outpoint] = account
         return again
 
@@ -161,6 +179,7 @@ class Wire:
         viewer = key(f"viewer {number}")
         theirs, ours = sha256(b"viewer's random %d" % number), sha256(b"seeder's random %d" % number)
         self.context = Context(Network.REGTEST, theirs[:16], ours[:16], viewer.public, IDENTITY.public)
+        self.seeder.titles[self.terms.infohash] = OnSale(torrent(self.terms), self.terms)
         self.payee = PayeeSession(self.context, self.terms, self.seeder.keys, POLICY, self.seeder.book)
         self.payer = PayerSession(self.context, CREATOR.public, self.terms.infohash, self.lowest, 1000)
         self.seeder.perform(self, self.payee.offer(self.now, self.seeder.random))

@@ -24,10 +24,14 @@ from bct.bitcoin.keys import sha256
 from bct.channel.state import State
 from bct.channel.store import ChannelStore, SavedPayee, SavedPayer
 from bct.errors import LocalProtocolError, StoreError
+from bct.pay.receipt_store import SavedReceipt
+from bct.pay.receipts import EPOCH
 from bct.title.store import Holding, SavedTitle, TitleStore
 from bct.title.terms import Terms
 from bct.units import Infohash, Outpoint, Satoshi, Txid
 from tests.channel_parts import FILM, FUNDING, NOW, SERIES, key, params
+from tests.vectors.messages import CONTEXT
+from tests.vectors.receipts import EPOCHS
 
 pytestmark = pytest.mark.anyio
 
@@ -175,6 +179,28 @@ async def test_missteps_are_counted_by_seeder(titles: TitleStore) -> None:
     assert await titles.missteps(key("third").public) == 0
 
 
+# -- receipts ---------------------------------------------------------------------------------------------------------
+
+
+async def test_receipts_come_back_as_they_were_an_epoch_once(tmp_path: Path) -> None:
+    """Said anew on another connection, or signed by the payee, an epoch is still the same one."""
+    one = SavedReceipt(FUNDING, EPOCHS[0], CONTEXT, (terms(1),) * EPOCH)
+    two = SavedReceipt(FUNDING, EPOCHS[1], CONTEXT, (terms(2), terms(1), terms(2)) * 2, bytes(range(64)))
+    elsewhere = replace(one, outpoint=OTHER)
+    async with opened(tmp_path / "bct.db") as database:
+        for saved in (two, one, elsewhere, replace(one, countersignature=bytes(64))):
+            await database.receipts.put_receipt(saved)
+    async with opened(tmp_path / "bct.db") as database:
+        assert await database.receipts.receipts(FUNDING) == [replace(one, countersignature=bytes(64)), two]
+        assert await database.receipts.receipts(OTHER) == [elsewhere]
+        assert await database.receipts.receipts(Outpoint(OTHER.txid, 7)) == []
+
+
+async def test_a_countersignature_is_whole_or_none(database: Database) -> None:
+    with pytest.raises(StoreError, match="CHECK constraint failed"):
+        await database.receipts.put_receipt(SavedReceipt(FUNDING, EPOCHS[0], CONTEXT, (terms(1),) * EPOCH, bytes(63)))
+
+
 # -- the file ---------------------------------------------------------------------------------------------------------
 
 
@@ -274,7 +300,7 @@ async def test_a_file_of_a_newer_bct_is_refused_and_left_alone(tmp_path: Path) -
         pass
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match="version 9999, this one knows 0002"):
+    with pytest.raises(StoreError, match="version 9999, this one knows 0003"):
         await Database.open(path)
 
 

@@ -64,7 +64,10 @@ class Shop:
     async def till(self, *found: Record) -> tuple[Till, Earning]:
         """As a start finds it: with these records in its ledger."""
         keys = PayeeKeys(IDENTITY, b"a secret", lambda _: PAYEE)
-        till = Till([self.chain], self.store, self.ledger, keys, POLICY, ChannelConfig(), lambda: self.now)
+        till = Till(
+            [self.chain], self.store, MemoryStore(), self.ledger, keys, POLICY, ChannelConfig(), lambda: self.now,
+            lambda _: None,
+        )  # fmt: skip
         (saved,) = await self.store.payees()
         await till.load({saved.params.outpoint: list(found)}, lambda _: 1)
         (earning,) = till.earnings.values()

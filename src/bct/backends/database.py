@@ -21,20 +21,22 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from bct.backends.tables.channels import ChannelTables
+from bct.backends.tables.receipts import ReceiptTable
 from bct.backends.tables.titles import TitleTables
 from bct.errors import StoreError
 
-VERSION = "0002"
+VERSION = "0003"
 """The newest migration. It stands here so that alembic is loaded only when there is something to migrate."""
 
 
 class Database:
-    """An open database: `channels` is a ChannelStore, `titles` a TitleStore."""
+    """An open database: `channels` is a ChannelStore, `titles` a TitleStore, `receipts` a ReceiptStore."""
 
     def __init__(self, path: Path, thread: ThreadPoolExecutor, engine: Engine) -> None:
         """Use `open`."""
         self.channels = ChannelTables(self._run)
         self.titles = TitleTables(self._run)
+        self.receipts = ReceiptTable(self._run)
         self._path = path
         self._thread = thread
         self._engine = engine

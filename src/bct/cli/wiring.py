@@ -40,6 +40,7 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
         stores=DiskStores(home.titles, home.incoming),
         channels=database.channels,
         titles=database.titles,
+        receipts=database.receipts,
         payee_ledger=payee,
         payer_ledger=payer,
         earned=earned,

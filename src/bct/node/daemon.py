@@ -35,6 +35,7 @@ from bct.pay.budget import Budget
 from bct.pay.ledger import Ledger
 from bct.pay.offers import Policy
 from bct.pay.payee_session import PayeeKeys
+from bct.pay.receipt_store import ReceiptStore
 from bct.pay.records import Opened, Record
 from bct.title import terms as title_terms
 from bct.title.link import Peer as Address
@@ -67,6 +68,7 @@ class Parts:
     stores: PieceStores
     channels: ChannelStore
     titles: TitleStore
+    receipts: ReceiptStore
     payee_ledger: Ledger
     payer_ledger: Ledger
     earned: Iterable[bytes]
@@ -119,7 +121,10 @@ class Node:
         )
         settings = config.channel
         policy = Policy(parts.payout, settings.fee_rate, settings.fee_rate_cap, settings.max_outputs, settings.idle)
-        self.till = Till(parts.sources, parts.channels, parts.payee_ledger, keys, policy, settings, self._unix)
+        self.till = Till(
+            parts.sources, parts.channels, parts.receipts, parts.payee_ledger, keys, policy, settings, self._unix,
+            lambda infohash: self.library.on_sale(infohash),
+        )  # fmt: skip
         self.purse = Purse(chain, parts.channels, parts.payer_ledger, self.wallet, settings, self._unix, random)
         self.library = Library(self.hub, parts.stores, parts.titles, self.till, self._unix)
         self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, self._unix)

@@ -18,6 +18,7 @@ from bct.node.hub import Hub
 from bct.node.seller import TitleSeller
 from bct.node.swarm import Swarm
 from bct.node.till import Till
+from bct.pay.payee_receipts import OnSale
 from bct.title import terms as title_terms
 from bct.title.ranges import PieceRange
 from bct.title.store import Holding, SavedTitle, TitleStore
@@ -69,6 +70,13 @@ class Library:
     def metainfo(self, infohash: Infohash) -> Metainfo | None:
         swarm = self._hub.swarms.get(infohash)
         return swarm.metainfo if swarm else None
+
+    def on_sale(self, infohash: Infohash) -> OnSale | None:
+        """A title that is sold here, and under which terms now."""
+        swarm = self._hub.swarms.get(infohash)
+        if swarm is None or swarm.metainfo is None or not isinstance(swarm.seller, TitleSeller):
+            return None
+        return OnSale(swarm.metainfo, swarm.seller.terms)
 
     def piece_size(self, infohash: Infohash, piece: int) -> int:
         """Bytes; 0 for a torrent that is not here any more."""

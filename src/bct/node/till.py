@@ -29,11 +29,13 @@ from bct.errors import ChainError, RemoteProtocolError, StoreError, TemporaryErr
 from bct.node.peer import Peer
 from bct.pay import funding, offers, records
 from bct.pay.account import Account, restore
-from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, Send, Settle
+from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, SaveReceipt, Send, Settle
 from bct.pay.ledger import Ledger
 from bct.pay.messages import CloseReason, Fault
 from bct.pay.offers import Policy
+from bct.pay.payee_receipts import OfTitle, recall
 from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
+from bct.pay.receipt_store import ReceiptStore
 from bct.pay.records import Opened, Record
 from bct.units import Outpoint, txid_hex
 
@@ -55,6 +57,8 @@ class Earning:
         """What ends the channel, raw, once there is something: our settlement, or a refund that was seen."""
         self.commitment = b""
         """Our signature in the settlement that this run made."""
+        self.answers: set[asyncio.Task[None]] = set()
+        """Receipts that are being saved, to be answered then."""
 
     def saw(self, sighting: Sighting) -> None:
         """Each source's first answer and its newest are enough to judge by, and every change of mind."""
@@ -78,17 +82,19 @@ class Earning:
 
 
 class Till:
-    """Every channel we earn on. sources: chains to ask, ours first. clock: Unix seconds."""
+    """Every channel we earn on. sources: chains to ask, ours first. clock: Unix seconds. of_title: what is on sale."""
 
     def __init__(
         self,
         sources: Sequence[Chain],
         store: ChannelStore,
+        receipts: ReceiptStore,
         ledger: Ledger,
         keys: PayeeKeys,
         policy: Policy,
         config: ChannelConfig,
         clock: Callable[[], int],
+        of_title: OfTitle,
     ) -> None:
         self.keys = keys
         self.clock = clock
@@ -96,10 +102,11 @@ class Till:
         """The chain's tip, as the watchman last heard of it."""
         self.floor = 0
         """Satoshis per 1,000 bytes that miners ask, as the watchman last heard."""
-        self.book = Book(self._exposure)
+        self.book = Book(self._exposure, of_title)
         self.earnings: dict[Outpoint, Earning] = {}
         self._sources = sources
         self._store = store
+        self._receipts = receipts
         self._ledger = ledger
         self._policy = policy
         self._config = config
@@ -132,6 +139,7 @@ class Till:
             replayed = found.get(saved.params.outpoint, [])
             cap = self._config.exposure_fresh
             account = restore(saved.params, saved.nonce, saved.payees, saved.state, replayed, cap, piece_size)
+            recall(account, await self._receipts.receipts(account.outpoint))
             self._add(Earning(saved, account, "", self.clock()))
 
     def _add(self, earning: Earning) -> None:
@@ -151,6 +159,10 @@ class Till:
                         peer.say(message)
                 case CheckFunding():
                     self._spawn(self._check_funding(peer, session, effect))
+                case SaveReceipt(saved):
+                    answers = self.earnings[saved.outpoint].answers
+                    answers.add(answer := self._spawn(self._answer(peer, effect)))
+                    answer.add_done_callback(answers.discard)
                 case Settle(account, reason):
                     self._spawn(self.settle(self.earnings[account.outpoint], reason))
 
@@ -185,10 +197,22 @@ class Till:
                 if user := self._users.get(account.outpoint):
                     user[0].serve()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _answer(self, peer: Peer, effect: SaveReceipt) -> None:
+        """Countersigns a receipt, once we can show it ourselves."""
+        try:
+            await self._receipts.put_receipt(effect.saved)
+        except StoreError as error:
+            log.error("receipt unanswered", channel=str(effect.saved.outpoint), text=str(error))
+            return
+        if not peer.closed:
+            peer.say(effect.answer)
+            peer.flush()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -376,6 +400,7 @@ class Till:
             return
         if can(Role.PAYEE, earning.state, Event.SETTLEMENT_SEEN):
             await self.happened(earning, Event.SETTLEMENT_SEEN, tx)
+        await asyncio.gather(*earning.answers, return_exceptions=True)  # after CHANNEL_CLOSED nobody listens
         if user := self._users.pop(earning.outpoint, None):
             self.perform(*user, user[1].settled(tx.txid, earning.commitment))
             user[0].flush()

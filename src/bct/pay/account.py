@@ -17,6 +17,7 @@ from enum import Enum
 from bct.channel.payee import Payee
 from bct.channel.state import State
 from bct.channel.transactions import Params
+from bct.pay.receipts import Served
 from bct.pay.records import Lined, Opened, Paid, Record
 from bct.units import Infohash, Outpoint, Payees, PieceIndex
 
@@ -45,7 +46,9 @@ class Account:
         self.cap = cap
         self.held = False
         """A request was held back for the ledger's sake since this was last cleared."""
+        self.receipts = Served()
         self._left: dict[tuple[Infohash, PieceIndex], int] = {}
+        self._sold: dict[tuple[Infohash, PieceIndex], tuple[int, int]] = {}
         self._used: list[int] = [0] * len(payee.lines)
         self._unsynced: deque[tuple[int, int]] = deque()
         self._at_risk = 0
@@ -61,6 +64,10 @@ class Account:
 
     def opened(self, infohash: Infohash) -> tuple[PieceIndex, ...]:
         return tuple(piece for title, piece in self._left if title == infohash)
+
+    def sold(self, infohash: Infohash, piece: PieceIndex) -> tuple[int, int] | None:
+        """(line, price) that an opened piece was paid with; None of one that is not."""
+        return self._sold.get((infohash, piece))
 
     def ask(
         self, line: int, infohash: Infohash, piece: PieceIndex, size: int, length: int, price: int
@@ -106,6 +113,7 @@ class Account:
         self._used.extend([0] * (line + 1 - len(self._used)))
         self._used[line] += price
         self._left[key] = TIMES_SERVED * size
+        self._sold[key] = line, price
 
 
 def restore(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bct.channel.lock import Lock
 from bct.pay.account import Account
-from bct.pay.messages import ChannelOpen, Message
+from bct.pay.messages import ChannelOpen, Message, ReceiptSigned
+from bct.pay.receipt_store import SavedReceipt
 from bct.pay.records import Record
 
 
@@ -41,6 +42,14 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveReceipt:
+    """Make the receipt durable, then say the answer; a settlement that is asked for after it waits for that."""
+
+    saved: SavedReceipt
+    answer: ReceiptSigned
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """The channel is CLOSING: save that, broadcast its settlement, then `PayeeSession.settled`."""
 
@@ -48,4 +57,4 @@ class Settle:
     reason: str
 
 
-Effect = Send | CheckFunding | SaveChannel | Keep | Settle
+Effect = Send | CheckFunding | SaveChannel | Keep | SaveReceipt | Settle

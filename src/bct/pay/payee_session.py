@@ -4,8 +4,8 @@ Who could cheat: the viewer. With an OPEN, RESUME or CLOSE replayed from another
 sides' random numbers); with a payment replayed (its total no longer rises); with a funding that is not there (nothing
 is served before the shell has checked it and saved the channel); with a channel of another viewer (RESUME is signed
 by the payer key); with payments on a line that pays somebody else (credit counts only on the line of this title's
-creators); and by asking for what was not paid (`account.Account.ask`). What a viewer sends in one flight before READY
-is kept, within bounds, and judged afterwards.
+creators); by asking for what was not paid (`account.Account.ask`); and with a receipt for what it did not get
+(`payee_receipts`). What a viewer sends in one flight before READY is kept, within bounds, and judged afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bct.channel.transactions import Params
 from bct.errors import Action, LocalProtocolError, RemoteProtocolError
 from bct.pay import offers
 from bct.pay.account import Account, Verdict
-from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, Send, Settle
+from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, SaveReceipt, Send, Settle
 from bct.pay.messages import (
     UNLIMITED,
     AddLine,
@@ -39,10 +39,12 @@ from bct.pay.messages import (
     OfferRequest,
     PaymentRefused,
     PiecePayment,
+    Receipt,
     Refusal,
     Resume,
     Resumed,
 )
+from bct.pay.payee_receipts import OfTitle, countersign
 from bct.pay.records import Lined, Opened, Paid
 from bct.title import terms as title_terms
 from bct.title.terms import Terms
@@ -62,10 +64,11 @@ class PayeeKeys:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """What all sessions of a node share: every channel, which session serves it now, and how many satoshis a channel
-    whose funding is not mined may hold at this moment."""
+    """What all sessions of a node share: every channel, which session serves it now, how many satoshis a channel whose
+    funding is not mined may hold at this moment, and what is known of the titles on sale."""
 
     exposure: Callable[[Account], int]
+    of_title: OfTitle
     accounts: dict[Outpoint, Account] = field(default_factory=dict)
     holders: dict[Outpoint, PayeeSession] = field(default_factory=dict)
 
@@ -121,6 +124,8 @@ class PayeeSession:
                 return self._guard(message.handle, Fault.BAD_RESUME, lambda: self._resume(message))
             case AddLine():
                 return self._guard(message.handle, Fault.BAD_LINE, lambda: self._add_line(message))
+            case Receipt():
+                return self._guard(message.handle, Fault.BAD_RECEIPT, lambda: self._receipt(message))
             case ChannelClose():
                 return self._guard(message.handle, Fault.BAD_CLOSE, lambda: self._close(message))
             case ChannelError():
@@ -304,6 +309,12 @@ class PayeeSession:
         if account is None or line is None or account.payee.state is not State.OPEN:
             return Verdict.REFUSE, None
         return account.ask(line, self.terms.infohash, piece, size, length, self.terms.price)
+
+    def _receipt(self, receipt: Receipt) -> list[Effect]:
+        account = self._require(receipt.handle)
+        key = self._keys.derive(account.nonce)
+        saved, answer = countersign(account, receipt, self.context, self._book.of_title, key)
+        return [SaveReceipt(saved, answer)]
 
     # -- closing ------------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ from bct.pay.messages import (
     PaymentAck,
     PaymentRefused,
     PiecePayment,
+    Receipt,
+    ReceiptSigned,
     Refusal,
     Resume,
     Resumed,
@@ -96,7 +98,21 @@ class Closed:
     again: bool
 
 
-Happening = Offered | Ready | LineNeeded | Refused | Failed | Closed
+@dataclass(frozen=True, slots=True)
+class Countersigned:
+    """The payee has answered a receipt: see `PayerReceipts.signed`."""
+
+    answer: ReceiptSigned
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """The payee will not sign a receipt; the channel goes on. text: a stranger's words."""
+
+    text: str
+
+
+Happening = Offered | Ready | LineNeeded | Refused | Failed | Closed | Countersigned | Unsigned
 
 
 class Stage(Enum):
@@ -110,7 +126,9 @@ class Stage(Enum):
     CLOSING = "closing"  # CLOSE is said, by either side: CLOSED is awaited
 
 
-_Answer = ChannelReady | Resumed | LineAdded | PaymentRefused | ChannelClose | ChannelClosed | ChannelError
+_Answer = (
+    ChannelReady | Resumed | LineAdded | PaymentRefused | ReceiptSigned | ChannelClose | ChannelClosed | ChannelError
+)
 
 
 class PayerSession:
@@ -171,6 +189,10 @@ class PayerSession:
                 again = self._again
                 self._end()
                 return Closed(txid, commitment, again)
+            case ReceiptSigned():
+                return Countersigned(message)
+            case ChannelError(_, Fault.BAD_RECEIPT, _, text):
+                return Unsigned(text.decode(errors="replace"))
             case ChannelError(_, code, _, text):
                 unknown = self.stage is Stage.RESUMING and code == Fault.UNKNOWN_CHANNEL
                 self._end()
@@ -329,6 +351,13 @@ class PayerSession:
             raise FundsError("there is no open payment channel to pay over")
         payment = self.payer.pay(self.line, price, self.key, now=now)
         return PiecePayment(self._handle, payment.line, payment.total, payment.signature)
+
+    def receipt(self, receipt: Receipt) -> Receipt:
+        """RECEIPT, signed for this connection. receipt: a draft, or one that was said on another connection."""
+        if self.key is None:
+            raise LocalProtocolError("there is no payment channel to give a receipt for")
+        message = replace(receipt, handle=self._handle)
+        return replace(message, signature=self.key.sign(self.context.digest(message)))
 
     def close(self, reason: CloseReason) -> Message:
         """CHANNEL_CLOSE at our newest totals."""
