@@ -64,6 +64,10 @@ def test_a_source_that_does_not_answer_proves_nothing() -> None:
     assert not is_conflict(silent)
 
 
+def test_a_source_that_was_away_for_a_moment_is_heard_again() -> None:
+    assert is_clean([*TWO_TWICE[:2], *seen(("own node", 10, Outcome.UNREACHABLE)), *TWO_TWICE[2:]])
+
+
 @pytest.mark.parametrize("word", [Outcome.CONFLICT, Outcome.PARKED, Outcome.INVALID])
 @pytest.mark.parametrize("position", range(5))
 def test_one_word_of_conflict_is_believed_however_many_say_otherwise(word: Outcome, position: int) -> None:
@@ -119,6 +123,7 @@ def test_channels_past_thirty_seconds_have_a_sum_of_their_own() -> None:
     assert room(flood, age=FRESH_SECONDS, block="honest") == OLDER_TOTAL
     older = [Unconfirmed(OLDER_TOTAL - 7, FRESH_SECONDS, "honest")]
     assert room(flood + older, age=600, block="honest") == 7
+    assert room([*older, *older], age=600, block="honest") == 0
 
 
 @given(

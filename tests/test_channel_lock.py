@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,19 @@ def test_a_refund_is_what_the_lock_asks_for(value: int, expiry: int) -> None:
         for time in range(expiry, tx.locktime + 1)
     ]
     assert preimages == [False] * (tx.locktime - expiry) + [True], "the first lock time that works"
+
+
+@pytest.mark.parametrize("first", [0x01, 0x7E])
+def test_the_first_and_the_last_byte_that_work_are_used(first: int) -> None:
+    """The script adds one to it: 00 would be no minimal number, 7f would turn negative."""
+    capacity, output = params().capacity, TxOutput(Satoshi(9_900), p2pkh(CHANGE))
+    unsigned = refund(LOCK, FUNDING, capacity, output, PAYER)
+
+    def works(time: int) -> bool:
+        return sha256d(sighash_preimage(replace(unsigned, locktime=time), 0, SCRIPT_CODE, capacity))[0] == first
+
+    expiry = next(time for time in count(EXPIRY_MIN) if works(time))
+    assert refund(replace(LOCK, expiry=expiry), FUNDING, capacity, output, PAYER).locktime == expiry
 
 
 def test_a_refund_is_signed_over_the_whole_lock() -> None:

@@ -261,7 +261,8 @@ def test_lines_are_numbered_in_order(payee: Payee, number: int) -> None:
     before = standing(payee)
     with pytest.raises(RemoteProtocolError) as error:
         payee.add_line(number, SERIES)
-    assert (error.value.reason, standing(payee)) == ("bad-line", before)
+    assert (error.value.reason, error.value.action) == ("bad-line", Action.REFUSE)
+    assert standing(payee) == before
     payee.add_line(1, SERIES)
 
 
@@ -308,8 +309,9 @@ def test_a_payment_over_a_channel_that_is_not_open(payee: Payee, events: list[Ev
     for event in events:
         payee.on(event)
     refused(payee, "not-open", 0, 110, signed(payee, 110))
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RemoteProtocolError) as error:
         payee.add_line(1, SERIES)
+    assert (error.value.reason, error.value.action) == ("not-open", Action.REFUSE)
 
 
 def test_a_payment_before_the_funding_was_checked() -> None:

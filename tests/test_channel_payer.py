@@ -286,6 +286,24 @@ def test_a_step_for_which_no_commitment_exists_is_the_payees_fault() -> None:
     assert (error.value.reason, error.value.action) == ("bad-totals", Action.CLOSE)
 
 
+def test_what_was_missed_on_several_lines_is_signed_one_line_at_a_time() -> None:
+    """Each signature covers the lines that have caught up and, at what the payee has, those that have not."""
+    lines = (FILM, SERIES, Payees.of((creators(1)[0], 100)))
+    payer = Payer(params(), lines, totals=(10, 20, 30), state=State.OPEN)
+    payments = payer.missed((10, 5, 7), PAYER)
+    assert [(payment.line, payment.total) for payment in payments] == [(1, 20), (2, 30)]
+    assert payments[0].signature == proof(payer.params, lines, 10, 20, 7)
+    assert payments[1].signature == proof(payer.params, lines, 10, 20, 30)
+
+
+def test_what_was_missed_by_a_payee_that_never_heard_of_the_last_line() -> None:
+    """Nothing was paid on it, for it has not been agreed on: `Payer.missed` is no place to begin."""
+    payer = Payer(params(), (FILM, SERIES), totals=(10, 0), state=State.OPEN)
+    (payment,) = payer.missed((7,), PAYER)
+    assert (payment.line, payment.total) == (0, 10)
+    assert payment.signature == proof(payer.params, payer.lines, 10, 0)
+
+
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 
@@ -339,7 +357,7 @@ def test_a_payees_signature_over_anything_else_is_not_broadcast() -> None:
     for signature in (older, bytes(64), payer.sign_close(PAYER)):
         with pytest.raises(RemoteProtocolError) as error:
             payer.settlement(signature, PAYER)
-        assert error.value.reason == "bad-close"
+        assert (error.value.reason, error.value.action) == ("bad-close", Action.CLOSE)
 
 
 def test_a_payment_is_the_signature_of_the_settlement() -> None:

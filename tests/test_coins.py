@@ -90,6 +90,16 @@ def test_without_one_the_largest_come_first_and_the_last_is_small() -> None:
     assert values(select(purse(a=500, b=3000, c=1500, d=1024), [want(3300)], 100)) == [3000, 500]
 
 
+def test_a_coin_that_suffices_to_the_satoshi_is_enough() -> None:
+    """One input and one output: 10 + 148 + 34 bytes."""
+    plan = select(purse(exact=1000 + 20, other=500), [want(1000)], 100)
+    assert (values(plan), plan.fee, plan.change) == ([1020], 20, 0)
+
+
+def test_a_fee_is_exact_however_much_is_sent() -> None:
+    assert [fee_for(size, 100) for size in (0, 1, 10, 11, 1_000_000)] == [0, 1, 1, 2, 100_000]
+
+
 def test_confirmed_coins_come_before_fitting_ones() -> None:
     pending, confirmed = coin("pending", 1100, None), coin("confirmed", 9000)
     assert select([pending, confirmed], [want(1000)], 100).coins == (confirmed,)
@@ -99,7 +109,7 @@ def test_confirmed_coins_come_before_fitting_ones() -> None:
 def test_coins_with_too_much_behind_them_wait_for_a_block() -> None:
     deep, shallow = coin("deep", 5000, None, ancestors=6), coin("shallow", 2000, None, ancestors=5)
     assert select([deep, shallow], [want(1000)], 100).coins == (shallow,)
-    with pytest.raises(FundsError, match="5000 sat wait for a block"):
+    with pytest.raises(FundsError, match=r"1000 sat and at least .*, of which 5000 sat wait for a block"):
         select([deep], [want(1000)], 100)
     three = [coin(name, 1000, None, ancestors=2) for name in "abc"]
     with pytest.raises(FundsError):
@@ -161,6 +171,9 @@ def test_sweeping_takes_everything_dust_too() -> None:
     assert [output.value for output in tx.outputs] == [1014 - plan.fee]
     with pytest.raises(FundsError, match="14 sat, and moving them costs 34 sat"):
         sweep(purse(a=5, c=9), 100)
+    with pytest.raises(FundsError, match="20 sat, and moving them costs 20 sat"):
+        sweep(purse(a=20), 100)
+    assert signed(sweep(purse(a=21), 100)).outputs[0].value == 1
 
 
 def test_each_input_is_signed_for_its_own_coin() -> None:

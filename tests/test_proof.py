@@ -80,6 +80,15 @@ class TestHonestProof:
         assert [txid_from_hex(tx.txid()) for tx in parents] == [MIDDLE.txid, MINED.txid]
         assert bytes.fromhex(parents[1].merkle_path.compute_root(parents[1].txid()))[::-1] == ROOTS[HEIGHT]
 
+    def test_each_branch_of_its_ancestors_is_followed(self) -> None:
+        """Two unproven parents, each with a parent of its own."""
+        other = spending(Outpoint(leaf(8), 0), pays=(10_000,))
+        path = MerklePath.of_branch(HEIGHT + 1, other.txid, 0, [None])
+        aside = spending(Outpoint(other.txid, 0), pays=(9_000,))
+        payment = spending(Outpoint(MIDDLE.txid, 0), Outpoint(aside.txid, 0), pays=(17_000,))
+        beef = Beef(payment.txid, (MINED, other, MIDDLE, aside, payment), {MINED.txid: PATH, other.txid: path})
+        assert beef.check({**ROOTS, HEIGHT + 1: path.root(other.txid)}).subject == payment
+
     def test_what_is_mined_needs_no_ancestors(self) -> None:
         beef = Beef.build(MINED, {}, {MINED.txid: PATH})
         assert Beef.parse(beef.serialize()).check(ROOTS).unproven == ()
@@ -110,6 +119,9 @@ class TestHonestProof:
     @pytest.mark.parametrize(("fee", "enough"), [(99, False), (100, True), (101, True)])
     def test_a_fee_is_measured_against_a_rate(self, fee: int, enough: bool) -> None:
         assert Unproven(leaf(0), Satoshi(fee), 1_000, True).pays(100) is enough
+
+    def test_a_fee_that_lacks_a_thousandth_of_a_satoshi_is_too_low(self) -> None:
+        assert not Unproven(leaf(0), Satoshi(1_000), 10_000_001, True).pays(100)
 
     def test_paying_no_fee_is_no_lie_and_is_reported(self) -> None:
         free = spending(Outpoint(MINED.txid, 0), pays=(10_000,))
@@ -202,6 +214,13 @@ class TestLies:
         beef = Beef(child.txid, (rich, child), {rich.txid: path})
         refused(lambda: beef.check({HEIGHT: path.root(rich.txid)}), "pays out 1 sat of 4200000000000000")
 
+    def test_all_the_money_there_is(self) -> None:
+        richest = spending(Outpoint(leaf(9), 0), pays=(MAX_MONEY,))
+        path = MerklePath.of_branch(HEIGHT, richest.txid, 0, [leaf(0)])
+        child = spending(Outpoint(richest.txid, 0), pays=(1,))
+        beef = Beef(child.txid, (richest, child), {richest.txid: path})
+        assert beef.check({HEIGHT: path.root(richest.txid)}).unproven[0].fee == MAX_MONEY - 1
+
 
 class TestBytes:
     RAW = proof_of(MINED, MIDDLE, PAYMENT).serialize()
@@ -225,6 +244,16 @@ class TestBytes:
     )
     def test_bytes_that_cannot_be_a_proof(self, raw: bytes, told: str) -> None:
         refused(lambda: Beef.parse(raw), told)
+
+    def test_the_least_that_a_count_may_announce_is_read(self) -> None:
+        """Paths of 3 bytes and transactions of 11: no room is asked for that is not needed."""
+        paths, nothing = bytes.fromhex("000100") * 20, bytes(11) * 20
+        head = self.RAW[:40]
+        assert Beef.parse(head + b"\x14" + paths + b"\0").transactions == ()
+        assert len(Beef.parse(head + b"\0\x14" + nothing).transactions) == 20
+
+    def test_the_longest_proof_that_is_read(self) -> None:
+        refused(lambda: Beef.parse(bytes(MAX_BEEF)), "does not begin like an Atomic BEEF")
 
     @given(st.integers(0, len(RAW) - 1), st.binary(min_size=1, max_size=4))
     def test_altered_anywhere_it_is_refused_in_words_or_still_true(self, at: int, patch: bytes) -> None:

@@ -144,6 +144,7 @@ def test_what_a_settlement_and_a_refund_gave_back_is_found_and_followed() -> Non
     assert result.channels == []
     ends = {c.outpoint: c.closing for c in result.ended}
     assert ends == {outpoint(funding, 0): settled.serialize(), outpoint(funding, 1): refunded.serialize()}
+    assert [coin.height for coin in result.coins if coin.value == 800] == [2]
     assert found(result) == [
         (800, channel_change(anchor, 0)),
         (900, (*CHANGE, 0)),

@@ -74,6 +74,7 @@ def test_no_two_purposes_share_a_key() -> None:
     ]
     paths = [*branches, *channels, payee(NONCE), payee(bytes(16)), IDENTITY]
     assert len({KEYRING.key(path).public for path in paths}) == len(paths)
+    assert len(channel_payer(ANCHOR, 2**32 - 1)) == len(channels[0])
     assert all(step >= HARDENED for path in (*channels, payee(NONCE)) for step in path)
 
 
@@ -159,6 +160,16 @@ def test_a_dropped_transaction_gives_back_what_it_spent(wallet: Wallet) -> None:
     assert wallet.balance == balance(pending=280)
     wallet.drop(spend)
     assert wallet.balance == balance(confirmed=300)
+
+
+def test_an_older_transaction_is_dropped_when_others_have_spent_since(wallet: Wallet) -> None:
+    """And one whose outputs are not ours, so that there is nothing of it to take away."""
+    coins = [pay((300 + n, script((*RECEIVE, n))), name=str(n)) for n in range(3)]
+    spends = [pay((280, STRANGER), spend=(outpoint(coin),)) for coin in coins]
+    for tx in (*coins, *spends):
+        wallet.see(tx, 120)
+    wallet.drop(spends[0])
+    assert [c.outpoint for c in wallet.spendable] == [outpoint(coins[0])]
 
 
 def test_a_reserved_coin_is_not_spent_twice(wallet: Wallet) -> None:
