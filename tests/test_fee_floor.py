@@ -13,7 +13,7 @@ import pytest
 from bct.bitcoin.chain import Place
 from bct.bitcoin.tx import Tx
 from bct.channel.state import Role, State
-from bct.node.watchman import PASSED_OVER
+from bct.node.upkeep import PASSED_OVER
 from tests.deal import Deal, World, a_deal, own_world
 
 pytestmark = pytest.mark.anyio

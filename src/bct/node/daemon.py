@@ -22,6 +22,7 @@ from bct.channel.store import ChannelStore, SavedPayer
 from bct.channel.timing import may_refund
 from bct.config import Config
 from bct.errors import BctError, ConfigError, TemporaryError, WalletLockedError
+from bct.node.bell import Bell
 from bct.node.hub import Hub
 from bct.node.library import Library, Publication
 from bct.node.play import Play
@@ -114,6 +115,7 @@ class Node:
         self.started = parts.unix()
         self.hub = Hub(parts.transport, config.wire, chain.network, parts.steady, random)
         self.wallet = NodeWallet(chain, parts.keyring)
+        self.bell = Bell()
         keys = PayeeKeys(
             identity=parts.keyring.key(paths.IDENTITY),
             secret=random(32),
@@ -129,7 +131,7 @@ class Node:
         self.library = Library(self.hub, parts.stores, parts.titles, self.till, self._unix)
         self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, self._unix)
         self._renewing: asyncio.Task[None] | None = None
-        self.watchman = Watchman(parts.sources, self.till, self.purse, self.wallet, parts.steady)
+        self.watchman = Watchman(parts.sources, self.till, self.purse, self.wallet, self.bell, parts.steady)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

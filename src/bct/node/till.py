@@ -75,6 +75,11 @@ class Earning:
     def state(self) -> State:
         return self.account.payee.state
 
+    @property
+    def unmined(self) -> tuple[bytes, ...]:
+        """The funding, behind what it needs, while no block holds it."""
+        return self.saved.funding if self.account.cap is not None else ()
+
     def made(self) -> Tx | None:
         """The settlement, once it was made."""
         tx = Tx.parse(self.settlement) if self.settlement else None
@@ -116,7 +121,8 @@ class Till:
         self._settling: set[Outpoint] = set()
         self._appended = 0
         """The ledger's sequence of our last record."""
-        self._ledger_failed = False
+        self.disk_failed = False
+        """The ledger has refused a record: nothing more is taken."""
 
     @property
     def now(self) -> int:
@@ -171,12 +177,12 @@ class Till:
             self._appended = self._ledger.append(records.encode(record))
             return self._appended
         except StoreError:
-            self._ledger_failed = True
+            self.disk_failed = True
             raise
 
     def check_ledger(self) -> None:
         """Raises StoreError once the ledger has failed: from then on nothing is taken, resumed or opened."""
-        if self._ledger_failed:
+        if self.disk_failed:
             raise StoreError("payments cannot be written down any more: free the disk, then start bct again")
 
     def opened(self, account: Account, record: Opened) -> None:
@@ -393,7 +399,7 @@ class Till:
         await self._tried(self._store.move_payee(earning.outpoint, State.CLOSING, earning.settlement), earning)
         if tx is None:
             return  # nothing was ever signed: the payer's refund is all that can come
-        answers = await self._sources[0].broadcast([*self._unmined_funding(earning), earning.settlement])
+        answers = await self._sources[0].broadcast([*earning.unmined, earning.settlement])
         outcome = answers[-1].outcome
         log.info("settlement", channel=str(earning.outpoint), reason=reason, paid=payee.paid, outcome=outcome.value)
         if outcome not in GOOD:
@@ -423,10 +429,6 @@ class Till:
             await self._store.move_payee(earning.outpoint, earning.state, tx.serialize() if tx else b"")
             txid = txid_hex(tx.txid) if tx else ""
             log.info("earning channel", channel=str(earning.outpoint), what=event.value, txid=txid)
-
-    @staticmethod
-    def _unmined_funding(earning: Earning) -> tuple[bytes, ...]:
-        return earning.saved.funding if earning.account.cap is not None else ()
 
     async def stop(self) -> None:
         """Settles everything that can be, then lets go. Bounded by the chain's own timeouts."""
