@@ -29,8 +29,19 @@ def test_fees_count_as_well_as_pieces() -> None:
     budget.commit(74)
     budget.spend(26)
     assert (budget.fees, budget.pieces, budget.left()) == (74, 26, 0)
-    with pytest.raises(FundsError, match="1 sat; 100 of at most 100 sat are spent"):
+    with pytest.raises(FundsError, match="the next piece would cost 1 sat; 100 of at most 100 sat are spent"):
         budget.spend(1)
+    with pytest.raises(FundsError, match="miner fees would cost 1 sat"):
+        budget.commit(1)
+
+
+def test_each_channel_adds_its_fees_and_what_nobody_ever_saw_comes_back() -> None:
+    budget = Budget(100)
+    budget.commit(40)
+    budget.commit(30)
+    assert (budget.fees, budget.left()) == (70, 30)
+    budget.release(40)
+    assert (budget.fees, budget.left()) == (30, 70)
 
 
 def test_without_a_cap() -> None:

@@ -9,9 +9,10 @@ import pytest
 from bct.channel.state import Event, State
 from bct.channel.timing import SETTLE_BEFORE
 from bct.channel.transactions import Commitments
-from bct.errors import RemoteProtocolError
+from bct.errors import Action, RemoteProtocolError
 from bct.pay import messages as m
 from bct.pay.account import TIMES_SERVED, Verdict, unsynced_risk
+from bct.pay.effects import Send, Settle
 from bct.pay.messages import Fault, Refusal
 from bct.pay.payee_session import EARLY_PAYMENTS
 from bct.pay.records import Lined, Opened, Paid
@@ -289,8 +290,9 @@ def test_early_payments_are_bounded(seeder: Seeder, wire: Wire) -> None:
     seeder.chain_answers = False
     viewer = wire.fund()
     wire.say(wire.opening(viewer), *(payment(viewer, wire, 1) for _ in range(EARLY_PAYMENTS)))
-    with pytest.raises(RemoteProtocolError, match="more than 32 payments before"):
+    with pytest.raises(RemoteProtocolError, match="more than 32 payments before") as cut:
         wire.say(payment(viewer, wire, 1))
+    assert cut.value.reason == "too-early"
 
 
 def test_a_funding_that_is_refused(seeder: Seeder, wire: Wire) -> None:
@@ -378,6 +380,29 @@ def test_bounds_of_an_opening(seeder: Seeder, wire: Wire, change: dict[str, int]
     assert not seeder.book.accounts
 
 
+@pytest.mark.parametrize(
+    "change", [{"fee_rate": POLICY.fee_rate_cap}, {"idle": 60}, {"idle": 86_400}, {"max_outputs": 20}]
+)
+def test_what_lies_on_the_bounds_is_taken(seeder: Seeder, wire: Wire, change: dict[str, int]) -> None:
+    viewer = wire.fund(10_000)
+    wire.say(wire.signed(replace(wire.opening(viewer), **change), viewer.key))
+    assert seeder.saved.keys() == {viewer.outpoint}
+
+
+def test_the_least_capacity_is_taken(seeder: Seeder, wire: Wire) -> None:
+    """Eight pieces at 1 sat, and the fee of three outputs: 30 sat."""
+    assert wire.open(38).outpoint in seeder.book.accounts
+
+
+def test_an_opening_that_its_payer_did_not_sign(seeder: Seeder, wire: Wire) -> None:
+    viewer = wire.fund()
+    forged = replace(wire.opening(viewer), change=bytes(20))
+    with pytest.raises(RemoteProtocolError, match="not signed by its payer key") as cut:
+        wire.say(forged)
+    assert (cut.value.reason, cut.value.action) == ("bad-signature", Action.DISCONNECT)
+    assert not seeder.saved
+
+
 @pytest.mark.parametrize("capacity", [0, 37, 2**32])
 def test_bounds_of_the_capacity(seeder: Seeder, wire: Wire, capacity: int) -> None:
     viewer = wire.fund(capacity)
@@ -409,8 +434,9 @@ def test_an_offer_is_asked_for_anew(seeder: Seeder, wire: Wire) -> None:
     wire.say(wire.payer.ask_anew())
     wire.deliver()
     assert wire.payer.offered.offer.nonce != before
-    with pytest.raises(RemoteProtocolError, match="a torrent this connection is not"):
+    with pytest.raises(RemoteProtocolError, match="a torrent this connection is not") as cut:
         wire.say(m.OfferRequest(bytes(20)))
+    assert cut.value.reason == "wrong-title"
 
 
 # -- resuming ---------------------------------------------------------------------------------------------------------
@@ -450,8 +476,9 @@ def test_resume_by_somebody_else(seeder: Seeder, wire: Wire) -> None:
     """THREATS 24: the outpoint is public, the payer's key is not."""
     viewer = wire.open()
     thief = Wire(seeder)
-    with pytest.raises(RemoteProtocolError, match="not signed by the channel's payer"):
+    with pytest.raises(RemoteProtocolError, match="not signed by the channel's payer") as cut:
         thief.say(thief.signed(m.Resume(7, viewer.outpoint.pack()), key("thief")))
+    assert (cut.value.reason, cut.value.action) == ("bad-signature", Action.DISCONNECT)
     assert seeder.book.holders[viewer.outpoint] is wire.payee
 
 
@@ -463,6 +490,61 @@ def test_a_resume_replayed_on_another_connection(seeder: Seeder, wire: Wire) -> 
     with pytest.raises(RemoteProtocolError, match="not signed by the channel's payer"):
         Wire(seeder).say(second.said[-1])
     assert seeder.book.holders[viewer.outpoint] is second.payee
+
+
+def test_a_connection_resumes_one_channel(seeder: Seeder, wire: Wire) -> None:
+    viewer = wire.open()
+    again = wire.signed(m.Resume(8, viewer.outpoint.pack()), viewer.key)
+    assert error(wire.say(again)) == (Fault.BAD_RESUME, "this connection has a payment channel already")
+
+
+def test_resumed_says_what_the_channel_is_good_for() -> None:
+    seeder = Seeder(cap=300)
+    viewer = Wire(seeder).open()
+    second = Wire(seeder)
+    second.deliver()
+    (resumed,) = second.say(second.payer.resume(viewer.payer, viewer.key, 9))
+    assert isinstance(resumed, m.Resumed)
+    assert (resumed.handle, resumed.cap, resumed.last) == (9, 300, bytes(64))
+
+
+def test_only_who_holds_the_channel_hears_that_its_cap_has_changed() -> None:
+    seeder = Seeder(cap=300)
+    first, second = Wire(seeder), Wire(seeder)
+    assert first.payee.cap_changed() == []
+    viewer = first.open()
+    account = seeder.book.accounts[viewer.outpoint]
+    account.cap = 500
+    assert first.payee.cap_changed() == [Send(m.ChannelReady(7, 500))]
+    second.resume(viewer)
+    assert first.payee.cap_changed() == []
+    account.cap = None
+    assert second.payee.cap_changed() == [Send(m.ChannelReady(9, m.UNLIMITED))]
+
+
+def test_who_lost_the_channel_is_told_which(seeder: Seeder, wire: Wire) -> None:
+    """THREATS 24: and it cannot close, or add to, what another connection holds now."""
+    viewer = wire.open()
+    second = Wire(seeder)
+    second.resume(viewer)
+    (moved,) = wire.payee.moved()
+    assert moved == Send(m.ChannelError(7, Fault.MOVED, 0, b"the channel was resumed on another connection"))
+    line = m.AddLine(7, 1, title_terms.encode(wire.terms))
+    assert error(wire.say(line)) == (Fault.BAD_LINE, "handle 7 names no open channel on this connection")
+    assert wire.payee.close(m.CloseReason.DONE) == []
+
+
+def test_another_handle_than_the_connections_own(seeder: Seeder, wire: Wire) -> None:
+    viewer = wire.open()
+    line = m.AddLine(8, 1, title_terms.encode(wire.terms))
+    assert error(wire.say(line)) == (Fault.BAD_LINE, "handle 8 names no open channel on this connection")
+    assert seeder.book.accounts[viewer.outpoint].payee.lines == (FILM,)
+
+
+def test_what_a_viewer_says_went_wrong_is_heard_and_changes_nothing(seeder: Seeder, wire: Wire) -> None:
+    wire.open()
+    assert wire.say(m.ChannelError(7, Fault.BAD_CLOSE, 1, b"words")) == []
+    assert wire.buy(2) is SERVE
 
 
 def test_resume_of_what_is_not_known(seeder: Seeder, wire: Wire) -> None:
@@ -494,6 +576,19 @@ def test_close_settles_the_newest_totals(seeder: Seeder, wire: Wire) -> None:
     assert closed.txid == tx.txid
     assert [output.value for output in tx.outputs[:2]] == [37, 25]
     assert viewer.payer.settlement(closed.commitment, viewer.key) == tx
+
+
+@pytest.mark.parametrize(("said", "told"), [(0, "done"), (4, "capacity"), (5, "fault"), (6, "closed"), (255, "closed")])
+def test_why_a_viewer_closes_is_told_in_one_word(seeder: Seeder, wire: Wire, said: int, told: str) -> None:
+    viewer = wire.open()
+    closing = replace(wire.payer.close(m.CloseReason.DONE), reason=said)  # type: ignore[call-arg]
+    (effect,) = wire.payee.receive(wire.signed(closing, viewer.key), NOW, seeder.random)
+    assert isinstance(effect, Settle)
+    assert (effect.account.outpoint, effect.reason) == (viewer.outpoint, told)
+
+
+def test_a_connection_without_a_channel_has_none_to_close(wire: Wire) -> None:
+    assert wire.payee.close(m.CloseReason.SHUTDOWN) == []
 
 
 def test_close_at_totals_0(seeder: Seeder, wire: Wire) -> None:
@@ -531,8 +626,9 @@ def test_a_close_replayed_on_another_connection(seeder: Seeder, wire: Wire) -> N
     newer.deliver()
     viewer.payer.state = State.OPEN
     newer.resume(viewer, handle=7)
-    with pytest.raises(RemoteProtocolError, match="not signed by the channel's payer"):
+    with pytest.raises(RemoteProtocolError, match="not signed by the channel's payer") as cut:
         newer.say(closing)
+    assert (cut.value.reason, cut.value.action) == ("bad-signature", Action.DISCONNECT)
     assert seeder.book.accounts[viewer.outpoint].payee.state is State.OPEN
 
 

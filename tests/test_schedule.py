@@ -68,6 +68,17 @@ def test_the_most_urgent_piece_comes_first() -> None:
     assert schedule("A #### r2", wanted="3102") == "-A-A"
 
 
+def test_a_piece_wanted_twice_is_got_once_and_holds_nothing_up() -> None:
+    assert schedule("A ###", wanted="0012") == "AAA"
+
+
+def test_short_pieces_weigh_less() -> None:
+    """The last piece may be shorter: what is waited for is counted in bytes."""
+    sizes = {0: 300_000, 1: 100_000, 2: 100_000}
+    made = assign([PieceIndex(i) for i in sizes], [source("A ### k100"), source("B ### k100")], lambda p: sizes[p])
+    assert [(one.piece, one.source, one.price) for one in made] == [(0, "A", 1), (1, "B", 1), (2, "B", 1)]
+
+
 def test_a_piece_that_nobody_has_does_not_hold_up_the_rest() -> None:
     assert schedule("A .### r2", wanted="0123") == "-AA-"
 

@@ -41,6 +41,36 @@ def test_it_grows_to_what_the_line_needs() -> None:
     assert play(Window(1, PIECE), 50, PIECE / 25_000_000, 0.1).pieces == 11
 
 
+def test_a_rate_nobody_knows_yet_is_0_and_then_follows_slowly() -> None:
+    window = Window(1, PIECE)
+    assert window.rate == 0
+    window.delivered(1000, 0.0, 1.0)
+    assert window.rate == 1000
+    window.delivered(2000, 1.0, 2.0)
+    assert window.rate == 1250, "a quarter of the way"
+
+
+def test_before_a_round_trip_was_measured_two_pieces_are_enough() -> None:
+    window = Window(1, PIECE)
+    for second in range(5):
+        window.delivered(1000 * PIECE, second, second + 1)
+    assert window.pieces == 2
+
+
+def test_a_round_trip_falls_at_once_and_rises_by_a_tenth() -> None:
+    """One slow answer is no slow line: 20 pieces a second and 0.1 s are two pieces on their way, 0.11 s as well."""
+    window = play(Window(1, PIECE), 50, 0.05, 0.1)
+    assert window.pieces == 4
+    window.first_block(9.0)
+    window.delivered(PIECE, 2.5, 2.55)
+    assert window.pieces == 4
+    assert play(Window(1, PIECE), 50, 0.05, 0.01).pieces == 2
+    fallen = play(Window(1, PIECE), 50, 0.05, 0.1)
+    fallen.first_block(0.01)
+    fallen.delivered(PIECE, 2.5, 2.55)
+    assert fallen.pieces == 2
+
+
 @pytest.mark.parametrize(("price", "most"), [(1, 20), (3, 6), (20, 1), (21, 1), (1000, 1)])
 def test_it_never_exposes_more_than_20_satoshi_or_one_piece(price: int, most: int) -> None:
     assert play(Window(price, PIECE), 100, 1e-9, 10.0).pieces == most
