@@ -21,7 +21,7 @@ from bct.channel.transactions import Params
 from bct.pay import offers, records
 from bct.pay.account import Account, Verdict, restore
 from bct.pay.effects import CheckFunding, Effect, Keep, SaveChannel, SaveReceipt, Send, Settle
-from bct.pay.messages import Context, Message
+from bct.pay.messages import Context, Message, decode
 from bct.pay.payee_receipts import OnSale, recall
 from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
 from bct.pay.payer_session import Happening, PayerSession
@@ -94,7 +94,7 @@ class Seeder:
         for effect in effects:
             match effect:
                 case Send(message):
-                    wire.to_viewer.append(message)
+                    wire.to_viewer.append(carried(message))
                 case Keep(record):
                     self.ledger.append(record)
                 case CheckFunding() if self.chain_answers:
@@ -111,6 +111,8 @@ class Seeder:
 
     def funded(self, wire: Wire, effect: CheckFunding) -> None:
         """The chain has found the funding good. In these tests its bytes are the outpoint and the capacity."""
+        opening = effect.opening
+        assert effect.lock == Lock(opening.payer, self.keys.derive(opening.nonce).public, opening.expiry)
         outpoint = Outpoint.unpack(effect.opening.funding[:36])
         capacity = Satoshi(int.from_bytes(effect.opening.funding[36:]))
         self.perform(wire, wire.payee.funded(outpoint, capacity, self.cap))
@@ -191,7 +193,7 @@ class Wire:
         before = len(self.to_viewer)
         for message in messages:
             self.said.append(message)
-            self.seeder.perform(self, self.payee.receive(message, self.now, self.seeder.random))
+            self.seeder.perform(self, self.payee.receive(carried(message), self.now, self.seeder.random))
         return self.to_viewer[before:]
 
     def deliver(self) -> list[Happening]:
@@ -264,6 +266,13 @@ class Viewer:
         capacity = self.payer.params.capacity
         for line in range(len(self.payer.lines)):
             self.payer.reserve(line, capacity, capacity)
+
+
+def carried(message: Message) -> Message:
+    """As it arrives: through its bytes."""
+    arrived = decode(message.encode())
+    assert arrived
+    return arrived
 
 
 def only(messages: list[Message]) -> Any:
