@@ -11,7 +11,7 @@ from bct.bitcoin.chain import Network
 from bct.channel.payer import Payer
 from bct.channel.state import Event, State
 from bct.channel.timing import SETTLE_BEFORE
-from bct.errors import Action, FundsError, RemoteProtocolError
+from bct.errors import Action, FundsError, LocalProtocolError, RemoteProtocolError
 from bct.pay import messages as m
 from bct.pay import offers
 from bct.pay.account import Verdict
@@ -120,6 +120,19 @@ def test_downgraded_on_the_same_connection(wire: Wire) -> None:
     assert refused(wire, offer(wire, terms(sequence=1))).reason == "old-sequence"
 
 
+def test_terms_that_were_renewed_are_taken_while_no_channel_runs(wire: Wire) -> None:
+    wire.deliver()
+    wire.payer.receive(offer(wire, terms(price=3, sequence=2)), NOW)
+    assert wire.payer.offered
+    assert wire.payer.offered.terms.sequence == 2
+
+
+def test_an_offer_that_is_asked_for_anew_is_not_there_until_it_comes(wire: Wire) -> None:
+    wire.deliver()
+    assert wire.payer.ask_anew() == m.OfferRequest(wire.terms.infohash)
+    assert wire.payer.offered is None
+
+
 def test_a_running_channel_keeps_its_terms(wire: Wire) -> None:
     """A price raised by the creator counts from the next channel on."""
     wire.open()
@@ -161,6 +174,8 @@ def test_the_cap_is_kept_and_raised_later() -> None:
     seeder = Seeder(cap=3)
     wire = Wire(seeder)
     viewer = wire.open()
+    assert wire.payer.affords(3, NOW)
+    assert not wire.payer.affords(4, NOW)
     wire.pay(3)
     assert not affords(wire)
     seeder.book.accounts[viewer.outpoint].cap = None
@@ -197,6 +212,7 @@ def test_what_was_signed_is_spent(wire: Wire) -> None:
     wire.payer.pay(5, NOW)
     refusal = wire.payer.receive(m.PaymentRefused(7, m.Refusal.EXPOSURE, (0,), bytes(64)), NOW)
     assert isinstance(refusal, Refused)
+    assert refusal.reason == "exposure"
     assert [payment.total for payment in refusal.missed] == [5], "it was only too early: to be said again"
     assert viewer.payer.paid == 5
     assert wire.payer.pay(1, NOW).total == 6
@@ -272,7 +288,8 @@ def test_resumed_not_signed_by_the_payee(wire: Wire) -> None:
     viewer = wire.open()
     newer = again(viewer, wire)
     answer = newer.to_viewer.pop()
-    assert refused(newer, newer.signed(answer, key("stranger"))).action is Action.BAN
+    error = refused(newer, newer.signed(answer, key("stranger")))
+    assert (error.reason, error.action) == ("bad-resume", Action.BAN)
 
 
 def test_resumed_that_nobody_asked_for(wire: Wire) -> None:
@@ -410,6 +427,7 @@ def test_closed_when_we_asked(wire: Wire) -> None:
     (closed,) = wire.deliver()
     assert isinstance(closed, Closed)
     assert closed.again
+    assert closed.txid == wire.seeder.settled[viewer.outpoint].txid
     assert viewer.payer.settlement(closed.commitment, viewer.key) == wire.seeder.settled[viewer.outpoint]
     assert wire.payer.payer is None
 
@@ -444,10 +462,26 @@ def test_the_seeder_closes(wire: Wire, now: int, again: bool) -> None:
     wire.seeder.perform(wire, wire.payee.close(m.CloseReason.EXPIRY))
     assert wire.deliver() == []
     assert not affords(wire)
+    assert wire.payer.stage is Stage.CLOSING
     wire.seeder.settle(wire, account)
     (closed,) = wire.deliver()
     assert isinstance(closed, Closed)
     assert closed.again is again
+
+
+def test_without_a_channel_there_is_nothing_to_close_or_to_pay_over(wire: Wire) -> None:
+    wire.deliver()
+    with pytest.raises(LocalProtocolError, match="no payment channel to close"):
+        wire.payer.close(m.CloseReason.DONE)
+    with pytest.raises(FundsError, match="no open payment channel"):
+        wire.payer.pay(PRICE, NOW)
+
+
+def test_that_a_payment_came_needs_no_answer(wire: Wire) -> None:
+    wire.open()
+    wire.payer.pay(PRICE, NOW)
+    assert wire.payer.receive(m.PaymentAck(7, (PRICE,)), NOW) is None
+    assert affords(wire)
 
 
 def test_a_close_not_signed_by_the_payee(wire: Wire) -> None:
