@@ -175,6 +175,18 @@ def test_exposure_bounds_what_an_unmined_funding_is_good_for() -> None:
     assert wire.to_viewer[-1] == m.ChannelReady(7, m.UNLIMITED)
 
 
+def test_nothing_more_is_served_over_a_funding_that_is_contested(seeder: Seeder, wire: Wire) -> None:
+    """THREATS 2: not even what is paid, or opened already; until the funding is mined after all."""
+    viewer = wire.open()
+    assert wire.buy(2) is SERVE
+    wire.pay()
+    account = seeder.book.accounts[viewer.outpoint]
+    account.cap = 0
+    assert [seeder.ask(wire, 2, length=1), seeder.ask(wire, 3), seeder.ask(wire, 0)] == [REFUSE, REFUSE, SERVE]
+    account.cap = None
+    assert seeder.ask(wire, 3) is SERVE
+
+
 def test_no_payment_two_hours_before_the_expiry(seeder: Seeder, wire: Wire) -> None:
     """THREATS 7: later the refund could overtake the settlement."""
     viewer = wire.open()

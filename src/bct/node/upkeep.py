@@ -184,7 +184,7 @@ class Upkeep:
             payee.params.lock.expiry,
             payee.paid,
             waits=found.waits,
-            contested=earning.account.cap == 0 and found.tx is None,
+            contested=earning.account.is_contested and found.tx is None,
             short=payee.paid - sum(o.value for o in settled.outputs if o.script != change) if settled else 0,
             answers=() if found.height else self._answers.get(earning.outpoint, ()),
         )

@@ -57,6 +57,11 @@ class Account:
     def outpoint(self) -> Outpoint:
         return self.payee.params.outpoint
 
+    @property
+    def is_contested(self) -> bool:
+        """Whether somebody has spoken of another spend of the funding's coins: what was paid may be worth nothing."""
+        return self.cap == 0
+
     def credit(self, line: int) -> int:
         """Satoshis paid on the line and not yet used up by an opened piece."""
         used = self._used[line] if line < len(self._used) else 0

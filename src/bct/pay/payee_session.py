@@ -306,7 +306,7 @@ class PayeeSession:
         if self._opening is not None:
             return Verdict.HOLD, None
         account, line = self.account, self._line
-        if account is None or line is None or account.payee.state is not State.OPEN:
+        if account is None or line is None or account.payee.state is not State.OPEN or account.is_contested:
             return Verdict.REFUSE, None
         return account.ask(line, self.terms.infohash, piece, size, length, self.terms.price)
 
