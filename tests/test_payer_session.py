@@ -443,6 +443,18 @@ def test_closed_at_older_totals_is_no_proof(wire: Wire) -> None:
         viewer.payer.settlement(older, viewer.key)
 
 
+@pytest.mark.parametrize(("now", "again"), [(NOW, False), (EXPIRY - SETTLE_BEFORE, True)])
+def test_the_chain_shows_an_end_that_the_seeder_does_not_tell(wire: Wire, now: int, again: bool) -> None:
+    """THREATS 31: from then on nothing is paid, nor closed."""
+    viewer = wire.open()
+    wire.pay()
+    viewer.payer.on(Event.SETTLEMENT_SEEN)
+    assert not wire.payer.ready
+    assert not affords(wire)
+    assert wire.payer.seen_over(now) is again
+    assert wire.payer.receive(m.ChannelClosed(7, bytes(32), bytes(64)), now) is None
+
+
 def test_closed_without_a_reason(wire: Wire) -> None:
     """THREATS 53: taking the funding and closing earns the seeder no second one."""
     wire.open()

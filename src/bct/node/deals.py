@@ -36,6 +36,8 @@ ANSWER_SECONDS = 20.0
 """How long a seeder may take to answer OPEN, RESUME, ADD_LINE or CLOSE."""
 TRUST_SECONDS, TRUST_TRIES = 5.0, 12
 """Until a payment is said again that was refused for want of trust in a fresh funding, and how often."""
+_ALIVE = frozenset((State.OPENING, State.OPEN, State.CLOSING))
+"""Not ended, as far as the chain has shown: it may do so before the seeder tells, or instead."""
 MISSTEPS = 3
 """How often a seeder may have kept our money before no payment channel is opened with it again."""
 
@@ -132,6 +134,10 @@ class Deals:
         spending = self.let_go(seat)
         if spending:
             self._spawn(self._purse.closed(spending, txid, commitment))
+        self._over(seat, again)
+
+    def _over(self, seat: Seat, again: bool) -> None:
+        """Its channel has ended. again: for a reason that we can check."""
         if not again:
             self.distrust(seat, "closed")
         elif seat.session and not self.closing:
@@ -200,9 +206,16 @@ class Deals:
     # -- opening and closing ------------------------------------------------------------------------------------------
 
     def end_worn(self, seat: Seat) -> None:
-        """A channel without room, or time, for one more piece makes way for another, once what it paid for is here."""
+        """A channel that has ended on the chain makes way for another; so does one without room, or time, for one more
+        piece, once what it paid for is here."""
         session = seat.session
-        if session is None or session.offered is None or not session.ready or seat.spending is None:
+        if session is None or session.offered is None or seat.spending is None:
+            return
+        if seat.spending.payer.state not in _ALIVE:
+            self.let_go(seat)
+            self._over(seat, session.seen_over(self._purse.now))
+            return
+        if not session.ready:
             return
         busy = seat.settling or seat.useless or seat.peer.fetching.pieces
         if not busy and not session.lasts(session.offered.terms.price, self._purse.now):

@@ -154,8 +154,8 @@ class PayerSession:
 
     @property
     def ready(self) -> bool:
-        """The channel can be paid over."""
-        return self.stage is Stage.READY
+        """The channel can be paid over, as far as this conversation and the chain tell."""
+        return self.stage is Stage.READY and self.payer is not None and self.payer.state is State.OPEN
 
     # -- what the seeder says -----------------------------------------------------------------------------------------
 
@@ -286,6 +286,13 @@ class PayerSession:
             self.stage = Stage.CLOSING
             self._again = not accepts_payments(payer.params.lock.expiry, now)
 
+    def seen_over(self, now: int) -> bool:
+        """The chain has seen the channel's end, whatever the seeder says or does not say. Whether another one may be
+        opened, as in `Closed`."""
+        again = self._again or (self.payer is not None and not accepts_payments(self.payer.params.lock.expiry, now))
+        self._end()
+        return again
+
     def _end(self) -> None:
         """The session has no channel any more; whatever comes late for its handle is nothing to us."""
         self.payer, self.key, self.stage = None, None, Stage.NONE
@@ -341,7 +348,7 @@ class PayerSession:
     def affords(self, price: int, now: int) -> bool:
         """Whether one more payment can be made now: the seeder's trust in the funding has to have room as well."""
         payer = self.payer
-        if payer is None or not self.ready or payer.state is not State.OPEN:
+        if payer is None or not self.ready:
             return False
         return (self._cap == UNLIMITED or payer.paid + price <= self._cap) and self.lasts(price, now)
 
