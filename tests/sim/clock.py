@@ -67,7 +67,8 @@ class Clock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._rate = 1.0
+        self.rate = 1.0
+        """Seconds of money's time in a steady one."""
         self._base = float(EPOCH) - loop.time()
 
     @property
@@ -76,12 +77,12 @@ class Clock:
 
     @property
     def unix(self) -> float:
-        return self._base + self._rate * self._loop.time()
+        return self._base + self.rate * self._loop.time()
 
     def hurry(self, rate: float) -> None:
         """From now on a steady second is `rate` seconds of money's time."""
-        self._base, self._rate = self.unix - rate * self._loop.time(), rate
+        self._base, self.rate = self.unix - rate * self._loop.time(), rate
 
     async def until(self, unix: float) -> None:
         if unix > self.unix:
-            await asyncio.sleep((unix - self.unix) / self._rate)
+            await asyncio.sleep((unix - self.unix) / self.rate)

@@ -164,8 +164,13 @@ class End:
         self._paused = False
         power.when_off(self._power_is_off)
 
+    @property
+    def ip(self) -> str:
+        """Of the machine that it belongs to."""
+        return self.other.remote[0]
+
     def __repr__(self) -> str:
-        return f"{self.other.remote[0]} -> {self.remote[0]}:{self.remote[1]}"
+        return f"{self.ip} -> {self.remote[0]}:{self.remote[1]}"
 
     # -- Connection ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ _POWER: contextvars.ContextVar[Power] = contextvars.ContextVar("power")
 
 
 class Power:
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.on = True
         self.context = contextvars.copy_context()
         self.context.run(_POWER.set, self)
@@ -43,6 +44,12 @@ class Power:
     def adopt(self, task: asyncio.Task[Any]) -> None:
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+
+def who() -> str:
+    """The machine whose doing this is; empty for the world's own."""
+    power = _POWER.get(None)
+    return power.name if power else ""
 
 
 def follow_tasks(loop: asyncio.AbstractEventLoop) -> None:
