@@ -232,11 +232,13 @@ def _sellers() -> list[bytes]:
     resumed = m.Resumed(9, 1 << 20, (40, 25), bytes(64), (3, 4)).encode()
     behind = m.Resumed(9, 1 << 20, (7,), bytes(64), ()).encode()
     early = m.PaymentRefused(9, m.Refusal.EXPOSURE, (40, 3), bytes(64)).encode()
+    lie = m.PaymentRefused(9, m.Refusal.EXPOSURE, (900, 3), bytes(64)).encode()
     closed = m.ChannelClosed(9, bytes(32), bytes(64)).encode()
     closing = m.ChannelClose(9, 1, (40, 25), bytes(64)).encode()
     return [
         joined(b"S" + resumed, b"P\1", b" " + early, b"P\0", b"C", b" " + closed),
         joined(b"S" + behind, b"S" + closing),
+        joined(b"S" + resumed, b" " + lie),
         joined(b"S" + resumed, b" " + m.ChannelError(9, 5, 0, b"gone").encode()),
         joined(*(b"S" + raw for raw in _messages())),
     ]
