@@ -13,6 +13,7 @@ from bct.backends.chain_services import ChainServices
 from bct.backends.header_sources import BlockHeadersService, HeaderSource, WocHeaders
 from bct.backends.headers import Headers
 from bct.backends.news import News
+from bct.backends.web import TIMEOUT
 from bct.backends.woc import Woc
 from bct.bitcoin.chain import Network
 from bct.bitcoin.headers import RULES
@@ -45,12 +46,13 @@ class Services:
         own_headers: bool = False,
         poll: float = 0.1,
         rate: float = QUICK,
+        timeout: float = TIMEOUT,
     ) -> ChainServices:
         """A fresh one. own_headers: from the headers service, not from WhatsOnChain."""
-        woc = Woc(self.woc_url, Network.REGTEST, rate=rate)
+        woc = Woc(self.woc_url, Network.REGTEST, rate=rate, timeout=timeout)
         source: HeaderSource = BlockHeadersService(self.headers_url) if own_headers else WocHeaders(woc.web)
         headers = Headers(RULES[Network.REGTEST], source, self.file)
-        arc = Arc(self.arc_url, callback=callback)
+        arc = Arc(self.arc_url, callback=callback, timeout=timeout)
         return ChainServices(Network.REGTEST, arc, woc, headers, news or News(), HIGHEST_FEE, poll)
 
 

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+PATIENCE = 30.0
+
 type Fault = Callable[[], Response | Awaitable[Response]]
 
 
@@ -26,12 +28,14 @@ class Switch:
     once: deque[Fault] = field(default_factory=deque)
     only: str = ""
     asked: list[str] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request = Request(scope)
         self.asked.append(f"{request.method} {request.url.path}")
+        self._news.set()
         fault = None
         if self.only in request.url.path:
             fault = self.once.popleft() if self.once else self.always
@@ -40,6 +44,13 @@ class Switch:
         answer = fault()
         response = answer if isinstance(answer, Response) else await answer
         return await response(scope, receive, send)
+
+    async def until_asked(self, times: int) -> None:
+        """So often since `asked` was cleared."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.asked) < times:
+                self._news.clear()
+                await self._news.wait()
 
     def off(self) -> None:
         self.always, self.only = None, ""
@@ -60,11 +71,12 @@ def too_many(seconds: str | None = None) -> Fault:
 
 
 def huge(part: bytes = b"[" * (1 << 20)) -> Fault:
-    """It never ends."""
+    """64 parts of a megabyte."""
 
     async def parts() -> AsyncIterator[bytes]:
-        while True:
+        for _ in range(64):
             yield part
+            await asyncio.sleep(0)
 
     return lambda: StreamingResponse(parts(), media_type="application/json")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bct.backends.verdicts import Verdict, of_arc
-from bct.backends.web import Answer, Web
+from bct.backends.web import TIMEOUT, Answer, Web
 from bct.bitcoin.chain import Outcome
 from bct.errors import ChainError
 from bct.units import Txid, txid_hex
@@ -41,9 +41,9 @@ class ArcStatus:
 class Arc:
     """One ARC. Use `close` when done."""
 
-    def __init__(self, url: str, key: str = "", callback: Callback | None = None) -> None:
-        """key: of its owner, if it wants one. Raises ConfigError."""
-        self._web = Web("ARC", url, {"Authorization": f"Bearer {key}"} if key else {})
+    def __init__(self, url: str, key: str = "", callback: Callback | None = None, timeout: float = TIMEOUT) -> None:
+        """key: of its owner, if it wants one. timeout: seconds for an answer. Raises ConfigError."""
+        self._web = Web("ARC", url, {"Authorization": f"Bearer {key}"} if key else {}, timeout=timeout)
         self._headers = {"X-WaitFor": "SEEN_ON_NETWORK", "X-MaxTimeout": str(_WAIT_SECONDS)}
         if callback:
             self._headers |= {

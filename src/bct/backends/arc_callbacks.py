@@ -43,6 +43,7 @@ class CallbackDoor:
         self._listener = _bind(listen)
         settings = uvicorn.Config(
             self._answer,
+            interface="asgi3",
             loop="none",
             http="h11",
             ws="none",
@@ -54,6 +55,10 @@ class CallbackDoor:
         )
         self._server = _Server(settings)
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 
 from bct.backends.arc import Arc, ArcStatus
 from bct.backends.headers import Headers
@@ -48,7 +47,6 @@ POLL = 15.0
 _KEPT = 2_000
 _LARGEST_KEPT = 100_000
 _EXPIRY_MIN = 500_000_000  # lock times below are heights
-_PUT_OFF = Verdict(Outcome.PARKED, "not final yet")
 
 
 class ChainServices:
@@ -98,11 +96,15 @@ class ChainServices:
         by_woc = {txid: await self._woc.broadcast(tx.serialize()) for txid, tx in final.items()}
         answers = {}
         for txid, tx in txs.items():
-            said = {self._arc.name: by_arc[txid], self._woc.name: by_woc[txid]} if txid in final else {}
-            clear = {name: await self._clear(tx, txid, verdict) for name, verdict in said.items()}
-            whole = together(clear.values()) if clear else _PUT_OFF
-            words = tuple((name, verdict.outcome) for name, verdict in clear.items())
-            answers[txid] = Broadcast(txid, self._note(txid, tx, whole.outcome), whole.detail, words)
+            if txid not in final:
+                answers[txid] = Broadcast(txid, Outcome.PARKED, "not final yet")
+                continue
+            arc, woc = by_arc[txid], by_woc[txid]
+            if (arc.unclear or woc.unclear) and together((arc, woc)).outcome not in GOOD:
+                woc = together((woc, await self._look_at_coins(tx, txid)))
+            whole = together((arc, woc))
+            said = ((self._arc.name, arc.outcome), (self._woc.name, woc.outcome))
+            answers[txid] = Broadcast(txid, self._note(txid, tx, whole.outcome), whole.detail, said)
         return answers
 
     async def _final(self, txs: Mapping[Txid, Tx]) -> dict[Txid, Tx]:
@@ -135,23 +137,19 @@ class ChainServices:
             parent = Tx.parse(raw) if raw else None
         return parent.outputs[outpoint.index] if parent and outpoint.index < len(parent.outputs) else None
 
-    async def _clear(self, tx: Tx, txid: Txid, verdict: Verdict) -> Verdict:
-        """A word that can mean several things, after a look at the coins."""
-        if not verdict.unclear:
-            return verdict
+    async def _look_at_coins(self, tx: Tx, txid: Txid) -> Verdict:
+        """What WhatsOnChain's index makes of a transaction that somebody lacks coins for."""
         try:
-            return replace(verdict, outcome=await self._look_at_coins(tx, txid), unclear=False)
-        except ChainError:
-            return verdict
-
-    async def _look_at_coins(self, tx: Tx, txid: Txid) -> Outcome:
-        for spent in tx.inputs:
-            spend = await self.spender(spent.outpoint)
-            if spend:
-                return Outcome.KNOWN if spend.txid == txid else Outcome.CONFLICT
-            if await self._output(spent.outpoint, {}) is None:
-                return Outcome.INVALID
-        return Outcome.UNREACHABLE  # they are all there by now
+            for spent in tx.inputs:
+                if spend := await self.spender(spent.outpoint):
+                    return Verdict(
+                        Outcome.KNOWN if spend.txid == txid else Outcome.CONFLICT, f"{spent.outpoint} is spent"
+                    )
+                if await self._output(spent.outpoint, {}) is None:
+                    return Verdict(Outcome.INVALID, f"there is no {spent.outpoint}")
+        except ChainError as error:
+            return Verdict(Outcome.UNREACHABLE, str(error))
+        return Verdict(Outcome.UNREACHABLE, "its coins have come in by now")
 
     def _note(self, txid: Txid, tx: Tx, outcome: Outcome) -> Outcome:
         """Remembers what is good. A second time it is known, which ARC does not tell."""

@@ -73,10 +73,11 @@ class Headers:
             at = await self._begin()
         else:
             at = max(self._chain.base, min(newest, self._chain.height) + 1 - DEEPEST)
-        while at <= newest:
-            raws = await self._source.headers(at)
-            self._extend(at, raws)
-            at += len(raws)
+        raws: list[bytes] = []
+        while at + len(raws) <= newest:
+            raws += await self._source.headers(at + len(raws))
+            if self._extend(at, raws):  # else what has come of a branch has less work so far
+                at, raws = at + len(raws), []
 
     async def _begin(self) -> int:
         """Fetches what holds the pinned block. The height after it."""
@@ -91,13 +92,15 @@ class Headers:
         self._rewrite()
         return self._chain.height + 1
 
-    def _extend(self, first: int, raws: Sequence[bytes]) -> None:
+    def _extend(self, first: int, raws: Sequence[bytes]) -> bool:
+        """Whether the tip is another one now."""
         try:
             changed = self._chain.extend(first, raws)
         except RemoteProtocolError as error:
             raise self._refused(error) from error
         if changed:
             self._write(first)
+        return changed
 
     async def _descend(self, height: int) -> None:
         """Downwards from the lowest one held, each step bound to it by its hashes."""

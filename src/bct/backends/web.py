@@ -100,14 +100,17 @@ class Answer:
 class Web:
     """One service. Use `close` when done."""
 
-    def __init__(self, name: str, base: str, headers: Mapping[str, str], gap: float = 0.0) -> None:
+    def __init__(
+        self, name: str, base: str, headers: Mapping[str, str], gap: float = 0.0, timeout: float = TIMEOUT
+    ) -> None:
         """base: https://host/path, or http:// on this machine. gap: seconds between questions. Raises ConfigError."""
         _check(name, base)
         self.name = f"{name} at {urlsplit(base).netloc}"
         self._base = base.rstrip("/")
         self._pace = Pace(gap)
+        self._timeout = timeout
         plain = {"Accept-Encoding": "identity"}  # a small answer could be a large one, packed
-        self._http = httpx.AsyncClient(headers={**headers, **plain}, timeout=TIMEOUT, trust_env=False)
+        self._http = httpx.AsyncClient(headers={**headers, **plain}, timeout=timeout, trust_env=False)
 
     async def get(self, path: str, limit: int = MAX_ANSWER) -> Answer:
         """Any answer but one that makes us wait. limit: bytes. Raises ChainError."""
@@ -139,14 +142,14 @@ class Web:
         """The answer, and how long it wants to be left alone."""
         request = self._http.build_request(method, self._base + path, json=body, headers=headers)
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 response = await self._http.send(request, stream=True)
                 try:
                     content = await _read(response, limit)
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise ChainError(f"{self.name} did not answer within {TIMEOUT:.0f} s") from None
+            raise ChainError(f"{self.name} did not answer within {self._timeout:g} s") from None
         except httpx.HTTPError as error:
             raise ChainError(f"{self.name} does not answer: {str(error) or type(error).__name__}") from error
         if content is None:
@@ -172,10 +175,14 @@ def retry_after(text: str) -> float | None:
 
 def _check(name: str, base: str) -> None:
     """Raises ConfigError for an address that is none, or over which keys and answers would travel in the open."""
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.username
+    except ValueError:
+        good = False
+    if not good:
         raise ConfigError(f"the address of {name} is written https://host/path, got {base!r}")
-    if parts.scheme == "http" and not _is_here(parts.hostname):
+    if parts.scheme == "http" and not _is_here(parts.hostname or ""):
         raise ConfigError(f"{name} is asked over https: over {base} anybody on the way could answer in its place")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bct.backends.verdicts import Verdict, of_woc
-from bct.backends.web import Answer, Web
+from bct.backends.web import TIMEOUT, Answer, Web
 from bct.bitcoin.chain import HistoryItem, Network, Outcome
 from bct.bitcoin.keys import sha256, sha256d
 from bct.errors import ChainError, ConfigError
@@ -37,13 +37,13 @@ class Branch:
 class Woc:
     """One network's WhatsOnChain. `web`: for whoever has other questions to it. Use `close` when done."""
 
-    def __init__(self, url: str, network: Network, key: str = "", rate: float = 3.0) -> None:
-        """url: up to the network and without it, https://api.whatsonchain.com/v1/bsv. rate: questions a second. Raises
-        ConfigError."""
+    def __init__(self, url: str, network: Network, key: str = "", rate: float = 3.0, timeout: float = TIMEOUT) -> None:
+        """url: up to the network and without it, https://api.whatsonchain.com/v1/bsv. rate: questions a second.
+        timeout: seconds for an answer. Raises ConfigError."""
         if rate <= 0:
             raise ConfigError(f"WhatsOnChain is asked a number of questions a second, got {rate}")
         headers = {"woc-api-key": key} if key else {}
-        self.web = Web("WhatsOnChain", f"{url.rstrip('/')}/{network.name.lower()}", headers, 1 / rate)
+        self.web = Web("WhatsOnChain", f"{url.rstrip('/')}/{network.name.lower()}", headers, 1 / rate, timeout)
 
     @property
     def name(self) -> str:
