@@ -84,7 +84,7 @@ async def test_what_is_overdue_is_settled_first_and_the_most_urgent_before_the_r
     post = Post(tmp_path)
     late = [await post.earn(expiry=NOW + hours * HOUR) for hours in (13, 12, 14)]
     calm = await post.earn(expiry=NOW + 30 * HOUR)
-    post.now = NOW + 12 * HOUR - 60
+    post.now = NOW + 12 * HOUR
     moved: list[Outpoint] = []
     post.store = NotingStore(post.store.payee, moved=moved)
     async with post.on_duty() as node:
@@ -125,6 +125,21 @@ class NotingStore(MemoryStore):
         if outpoint == self.refused:
             raise StoreError("the disk refuses")
         await super().move_payee(outpoint, state, settlement)
+
+
+async def test_a_restart_three_hours_before_the_expiry_does_not_take_a_mined_funding_for_an_unmined_one(
+    tmp_path: Path,
+) -> None:
+    post = Post(tmp_path)
+    await post.earn(expiry=NOW + 3 * HOUR)
+    async with post.on_duty() as node:
+        for _ in range(2):
+            await node.watchman.look()
+        assert only(node).state is State.OPEN
+        post.chain.fork(1)
+        await node.watchman.look()
+        await node.watchman.look()
+        assert only(node).state is State.SETTLED, "now it is in no block"
 
 
 # -- clocks -----------------------------------------------------------------------------------------------------------

@@ -28,9 +28,17 @@ class ChainView:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmView:
+    """word: of a fixed set, for programs. text: what is wrong and what to do."""
+
+    word: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """uptime: seconds. listen: where peers connect. earning, spending: payment channels that are not over. plays:
-    tokens."""
+    tokens. alarms: what only a person can mend."""
 
     version: str
     uptime: float
@@ -42,6 +50,7 @@ class StatusView:
     plays: list[str]
     earning: int
     spending: int
+    alarms: list[AlarmView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ def status_view(node: Node) -> StatusView:
         plays=list(node.viewer.plays),
         earning=sum(not is_over(one.state) for one in node.till.earnings.values()),
         spending=sum(not is_over(one.payer.state) for one in node.purse.spendings.values()),
+        alarms=[AlarmView(alarm.word, alarm.text) for alarm in node.bell.alarms],
     )
 
 

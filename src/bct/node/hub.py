@@ -47,10 +47,16 @@ class Hub:
         self.peer_id = b"-BC0100-" + random(12)
         self.swarms: dict[Infohash, Swarm] = {}
         self.peers: set[Peer] = set()
+        self._served = 0
         self._by_address: Counter[str] = Counter()
         self._banned: set[str] = set()
         self._listener: Listener | None = None
         self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def served(self) -> int:
+        """Bytes of payload that were sent to peers since the start."""
+        return self._served + sum(peer.serving.sent for peer in self.peers)
 
     @property
     def port(self) -> int:
@@ -88,6 +94,7 @@ class Hub:
     def gone(self, peer: Peer) -> None:
         if peer in self.peers:
             self.peers.discard(peer)
+            self._served += peer.serving.sent
             self._by_address[peer.connection.remote[0]] -= 1
 
     def _arrived(self, connection: Connection) -> None:

@@ -40,11 +40,14 @@ class Sight:
         return Event.BURIED if deep and state is _STATE[event] else event
 
 
+UNSPENT = Sight(None, None)
+
+
 async def look_at(chain: Chain, outpoint: Outpoint) -> Sight | None:
     """None while the chain is of two minds: it names a spender that it does not have. Raises ChainError."""
     spend = await chain.spender(outpoint)
     if spend is None:
-        return Sight(None, None)
+        return UNSPENT
     raw = await chain.transaction(spend.txid)
     return None if raw is None else Sight(Tx.parse(raw), spend.height)
 

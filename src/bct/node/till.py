@@ -360,7 +360,7 @@ class Till:
             now=now,
             idle_since=earning.idle_since,
             idle=earning.saved.idle,
-            unmined=earning.account.cap is not None,
+            unmined=earning.account.cap is not None and bool(earning.sightings),  # after a restart: once asked
             below_floor=earning.account.payee.params.fee_rate < self.floor,
             stopping=stopping,
         )

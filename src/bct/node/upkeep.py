@@ -21,7 +21,7 @@ from bct.channel.patience import Patience
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.node import sight
 from bct.node.purse import Purse, Spending
-from bct.node.sight import Sight
+from bct.node.sight import UNSPENT, Sight
 from bct.node.till import Earning, Till
 from bct.node.wallet import NodeWallet
 from bct.units import Outpoint, txid_hex
@@ -169,12 +169,15 @@ class Upkeep:
                 yield self._earning(earning)
         for spending in self._purse.by_expiry():
             if spending.payer.state not in FINAL_STATES:
-                lock, payer = spending.saved.params.lock, spending.payer
-                yield Standing(Role.PAYER, spending.outpoint, payer.state, lock.expiry, payer.paid)
+                yield self._spending(spending)
+
+    def _spending(self, spending: Spending) -> Standing:
+        payer, waits = spending.payer, self._seen.get(spending.outpoint, UNSPENT).waits
+        return Standing(Role.PAYER, spending.outpoint, payer.state, payer.params.lock.expiry, payer.paid, waits)
 
     def _earning(self, earning: Earning) -> Standing:
         payee = earning.account.payee
-        found = self._seen.get(earning.outpoint, Sight(None, None))
+        found = self._seen.get(earning.outpoint, UNSPENT)
         settled = found.tx if found.tx and found.tx.inputs[0].sequence == FINAL else None
         change = p2pkh(payee.params.change)
         return Standing(

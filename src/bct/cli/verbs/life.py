@@ -199,3 +199,5 @@ def _show_status(found: dict[str, Any]) -> None:
         ("plays", ", ".join(found["plays"]) or "none"),
     ):
         print(f"{name:<9} {value}")
+    for alarm in found["alarms"]:
+        print(f"alarm     {alarm['text']}")
