@@ -84,6 +84,10 @@ def test_the_cap_rises_with_what_is_known() -> None:
     assert cap([], confirmed=True, fresh=FRESH, clean=CLEAN) is None
 
 
+def test_the_sums_of_the_protocol_page() -> None:
+    assert (FRESH_SECONDS, FRESH_TOTAL, FRESH_BLOCK, OLDER_TOTAL) == (30, 10_000, 2_000, 100_000)
+
+
 # -- over all channels ------------------------------------------------------------------------------------------------
 
 

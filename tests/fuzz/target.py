@@ -11,6 +11,7 @@ from typing import Any
 
 from bct.errors import BctError, RemoteProtocolError
 
+_MOST_PARTS = 24
 VECTORS = Path(__file__).parents[2] / "vectors"
 
 
@@ -56,9 +57,10 @@ def text_of(raw: bytes) -> str:
 
 
 def parts_of(raw: bytes) -> list[bytes]:
-    """Many inputs in one: each begins with its length in two bytes. The last takes what is there."""
-    parts = []
-    while raw:
+    """Many inputs in one: each begins with its length in two bytes. The last takes what is there; what is beyond
+    `_MOST_PARTS` is left, for a story of a thousand steps teaches no more than one of twenty."""
+    parts: list[bytes] = []
+    while raw and len(parts) < _MOST_PARTS:
         size = int.from_bytes(raw[:2])
         parts.append(raw[2 : 2 + size])
         raw = raw[2 + size :]
