@@ -257,6 +257,6 @@ TARGETS: dict[str, Target] = {
         (receipts,),
         reasons=frozenset(("bad-receipt",)),
     ),
-    "selling": Target(_selling, _buyers, (payee_session, payee), mutations=300),
-    "buying": Target(_buying, _sellers, (payer_session, payer), mutations=300),
+    "selling": Target(_selling, _buyers, (payee_session, payee), mutations=100),
+    "buying": Target(_buying, _sellers, (payer_session, payer), mutations=200),
 }
