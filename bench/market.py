@@ -107,7 +107,7 @@ async def selling(
     policy = Policy(SEEDER.hash, 100, 1000, 8, 900)
     till = Till((), saved, saved, ledger, keys, policy, ChannelConfig(), lambda: int(time.time()), lambda _: None)
     tills.append(till)
-    await till.load({}, lambda _: 0)
+    await till.load({}, lambda *_: 0)
     for earning in till.earnings.values():
         earning.account.cap = None  # as if every funding were mined
     hub = Hub(Tcp(), WireConfig(listen_port=0, max_peers_per_address=10_000), NETWORK, time.monotonic, os.urandom)

@@ -20,6 +20,7 @@ from bct.channel.store import SavedPayee, SavedPayer
 from bct.config import ChannelConfig, Config, WireConfig
 from bct.node.daemon import Node, Parts
 from bct.pay.receipt_store import SavedReceipt
+from bct.pay.replay import Replay
 from bct.title.store import SavedTitle
 from bct.title.terms import Terms
 from bct.torrent.metainfo import Metainfo, build_info
@@ -121,11 +122,10 @@ async def running_node(
     (root / "incoming").mkdir(parents=True, exist_ok=True)
     store = store or MemoryStore()
     keyring = Keyring.of_words(words or words_of_entropy(secrets.token_bytes(16)))
-    earned: list[bytes] = []
-    spent: list[bytes] = []
+    earned, spent = Replay(), Replay()
     holder: list[Node] = []
-    payee = Ledger.open(root / "payee.ledger", earned.append, lambda n: holder[0].till.synced(n) if holder else None)
-    payer = Ledger.open(root / "payer.ledger", spent.append)
+    payee = Ledger.open(root / "payee.ledger", earned.add, lambda n: holder[0].till.synced(n) if holder else None)
+    payer = Ledger.open(root / "payer.ledger", spent.add)
 
     async def close() -> None:
         await payee.close()

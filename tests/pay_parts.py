@@ -27,6 +27,7 @@ from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
 from bct.pay.payer_session import Happening, PayerSession
 from bct.pay.receipt_store import SavedReceipt
 from bct.pay.records import Record
+from bct.pay.replay import Told
 from bct.title.ranges import PieceRange
 from bct.title.terms import Terms
 from bct.torrent.geometry import Geometry
@@ -154,7 +155,7 @@ class Seeder:
         for outpoint, (params, nonce, first) in self.saved.items():
             state = State.SETTLED if outpoint in self.settled else State.OPEN
             found = [one for one in again.ledger if one.outpoint == outpoint]
-            account = restore(params, nonce, first, state, found, self.cap, lambda _: PIECE)
+            account = restore(params, nonce, first, state, Told.of(found), self.cap, lambda *_: PIECE)
             recall(account, (saved for (of, _), saved in sorted(self.receipts.items()) if of == outpoint))
             again.book.accounts[outpoint] = account
         return again

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bct.channel.state import State
 from bct.pay.account import TIMES_SERVED, Account, Verdict, restore, unsynced_risk
 from bct.pay.records import Lined, Opened, Paid, Record
+from bct.pay.replay import Told
 from bct.units import Infohash, PieceIndex
 from tests.channel_parts import FILM, FUNDING, SERIES, new_payee, params
 
@@ -92,7 +93,7 @@ def test_restored_from_records() -> None:
         opened(4, line=1, price=5),  # the same piece again, counted once
         opened(5, line=1, price=5),
     ]
-    book = restore(params(), bytes(16), FILM, State.OPEN, found, 1000, lambda _: SIZE)
+    book = restore(params(), bytes(16), FILM, State.OPEN, Told.of(found), 1000, lambda *_: SIZE)
     assert (book.payee.totals, book.payee.lines) == ((2, 7), (FILM, SERIES))
     assert book.payee.signature == b"n" * 64
     assert (book.credit(0), book.credit(1)) == (1, 2)
@@ -101,5 +102,5 @@ def test_restored_from_records() -> None:
 
 
 def test_restored_without_records() -> None:
-    book = restore(params(), bytes(16), FILM, State.CLOSING, [], None, lambda _: SIZE)
+    book = restore(params(), bytes(16), FILM, State.CLOSING, Told(), None, lambda *_: SIZE)
     assert (book.payee.totals, book.payee.signature, book.payee.state) == ((0,), b"", State.CLOSING)

@@ -9,13 +9,13 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from bct.backends.ledger import MAX_PAYLOAD, Ledger
+from bct.backends.ledger import MAX_PAYLOAD, Ledger, cut_of, read, rewrite
 from bct.errors import LocalProtocolError, StoreError
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +45,10 @@ async def written(path: Path, *payloads: bytes) -> bytes:
 
 def contents(path: Path) -> bytes:
     return path.read_bytes()
+
+
+def names(directory: Path) -> list[str]:
+    return [each.name for each in directory.iterdir()]
 
 
 async def read_back(path: Path) -> tuple[list[bytes], int]:
@@ -148,6 +152,101 @@ async def test_a_block_left_over_from_an_older_ledger_is_not_believed(tmp_path: 
     newer = await written(path, b"same")
     path.write_bytes(newer + older[len(newer) :])
     assert (await read_back(path))[0] == [b"same"]
+
+
+async def test_what_is_cut_off_is_put_aside(tmp_path: Path) -> None:
+    """Damage in the middle may have sound payments behind it: they are not believed, and not destroyed either."""
+    path = tmp_path / "ledger"
+    whole = await written(path, b"one", b"two", b"three")
+    broken = bytearray(whole)
+    broken[HEADER + FRAME + 3 + 5] ^= 1
+    path.write_bytes(broken)
+    async with opened(path) as (ledger, found):
+        assert found == [b"one"]
+        ledger.append(b"four")
+    assert cut_of(path, 1).read_bytes() == broken[HEADER + FRAME + 3 :]
+    assert await read_back(path) == ([b"one", b"four"], 0)
+
+
+async def test_records_lie_across_the_blocks_that_are_read_at_once(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    payloads = [chance.randbytes(chance.choice((0, 1, 100, 40_000, MAX_PAYLOAD))) for _ in range(200)]
+    path = tmp_path / "ledger"
+    await written(path, *payloads)
+    assert await read_back(path) == (payloads, 0)
+
+
+async def test_a_length_that_cannot_be_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    whole = await written(path, b"one")
+    path.write_bytes(whole + b"\xff\xff\xff\xf0" + bytes(5_000_000))
+    assert await read_back(path) == ([b"one"], 5_000_004)
+
+
+async def test_a_copy_can_be_read_while_a_node_writes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with opened(path) as (ledger, _):
+        await ledger.wait(ledger.append(b"one"))
+        found: list[bytes] = []
+        assert read(path, found.append) == (HEADER + FRAME + 3, 0)
+        assert found == [b"one"]
+        path.write_bytes(path.read_bytes() + b"half a rec")
+        assert read(path, found.append) == (HEADER + FRAME + 3, 10)
+    with pytest.raises(StoreError, match="cannot be read"):
+        read(tmp_path / "nowhere", found.append)
+
+
+async def test_a_ledger_written_anew_is_a_ledger_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    older = await written(path, b"one", b"two", b"three")
+    rewrite(path, (b"two", b"sum"))
+    async with opened(path) as (ledger, found):
+        assert found == [b"two", b"sum"]
+        assert path.stat().st_mode & 0o777 == 0o600
+        ledger.append(b"four")
+    newer = contents(path)
+    assert await read_back(path) == ([b"two", b"sum", b"four"], 0)
+    path.write_bytes(newer + older[len(newer) :])
+    assert (await read_back(path))[0] == [b"two", b"sum", b"four"], "blocks of the older file are not believed"
+
+
+async def test_a_crash_while_it_is_written_anew_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    whole = await written(path, b"one", b"two")
+
+    def crashing() -> Iterator[bytes]:
+        yield b"sum"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(path, crashing())
+    assert contents(path) == whole
+    rewrite(path, (b"sum",))  # what the crash left lying about is in nobody's way
+    assert await read_back(path) == ([b"sum"], 0)
+    assert names(tmp_path) == ["ledger"]
+
+
+async def test_nobody_writes_a_ledger_anew_that_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with opened(path) as (ledger, _):
+        with pytest.raises(StoreError, match="open in another node"):
+            rewrite(path, (b"sum",))
+        await ledger.wait(ledger.append(b"kept"))
+    assert await read_back(path) == ([b"kept"], 0)
+
+
+async def test_a_full_disk_while_it_is_written_anew_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    whole = await written(path, b"one", b"two")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, before[1]))
+    try:
+        with pytest.raises(StoreError, match="cannot be written anew: File too large"):
+            rewrite(path, (b"a sum that is longer than sixty bytes, so it does not fit",))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert contents(path) == whole
+    assert names(tmp_path) == ["ledger"]
 
 
 async def test_two_nodes_never_share_a_ledger(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from bct.pay.account import TIMES_SERVED, Account, Verdict
 from bct.pay.budget import Budget
 from bct.pay.payer_session import Ready
 from bct.pay.records import Bought, Opened, Record, Reserved
+from bct.pay.replay import Told
 from bct.units import PieceIndex
 from tests.channel_parts import FILM, FUNDING, NOW
 from tests.pay_parts import FILM_TERMS, PIECE, Seeder, Viewer, Wire
@@ -152,7 +153,7 @@ class Viewing(RuleBasedStateMachine):
             if self.log and isinstance(self.log[-1], Bought):
                 del self.log[-1]
                 self.lost_purchases += 1
-        payer, pieces = purse.restore(self.saved, self.log)
+        payer, pieces = purse.restore(self.saved, Told.of(self.log))
         self.viewer = Viewer(payer, self.viewer.key)
         self.known = {piece for _, piece in pieces}
         self.reconnect()

@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 
 from bct.errors import StoreError
 from bct.pay import records
-from bct.pay.records import Bought, Lined, Opened, Paid, Record, Reserved
+from bct.pay.records import Bought, Lined, Opened, Paid, Pieces, Record, Reserved
 from bct.units import Infohash, Outpoint, PieceIndex, Txid
 from tests.channel_parts import vectors
 
 U32 = st.integers(0, 2**32 - 1)
 OUTPOINTS = st.builds(Outpoint, st.binary(min_size=32, max_size=32).map(Txid), U32)
 LINES = st.integers(0, 255)
-PIECES = (OUTPOINTS, LINES, st.binary(min_size=20, max_size=20).map(Infohash), U32.map(PieceIndex), U32)
+TITLES = st.binary(min_size=20, max_size=20).map(Infohash)
+PIECES = (OUTPOINTS, LINES, TITLES, U32.map(PieceIndex), U32)
 RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(Paid, OUTPOINTS, LINES, U32, st.binary(min_size=64, max_size=64)),
     st.builds(Opened, *PIECES),
     st.builds(Bought, *PIECES),
     st.builds(Reserved, OUTPOINTS, st.lists(U32, max_size=32).map(tuple)),
     st.builds(Lined, OUTPOINTS, LINES, vectors()),
+    st.builds(Pieces, OUTPOINTS, LINES, TITLES, U32, st.lists(U32.map(PieceIndex), min_size=1, max_size=8).map(tuple)),
 )
 
 
@@ -51,7 +53,7 @@ def test_any_bytes(raw: bytes) -> None:
         assert records.encode(records.decode(raw)) == raw
 
 
-@pytest.mark.parametrize("kind", [0, 6, 255])
+@pytest.mark.parametrize("kind", [0, 7, 255])
 def test_a_newer_versions_record(kind: int) -> None:
     with pytest.raises(StoreError, match="made by a newer bct"):
         records.decode(bytes((kind,)) + bytes(105))

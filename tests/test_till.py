@@ -27,6 +27,7 @@ from bct.config import ChannelConfig
 from bct.node.till import Earning, Till
 from bct.pay.payee_session import PayeeKeys
 from bct.pay.records import Paid, Record
+from bct.pay.replay import Told
 from bct.units import Outpoint, Satoshi, Txid
 from tests.channel_parts import FILM, HOUR, LOCK, NOW, PAYEE, PAYER, new_payee, new_payer, params
 from tests.nodes import MemoryStore, running_node
@@ -69,7 +70,7 @@ class Shop:
             lambda _: None,
         )  # fmt: skip
         (saved,) = await self.store.payees()
-        await till.load({saved.params.outpoint: list(found)}, lambda _: 1)
+        await till.load({saved.params.outpoint: Told.of(found)}, lambda *_: 1)
         (earning,) = till.earnings.values()
         return till, earning
 

@@ -14,6 +14,7 @@ from bct.config import ChannelConfig, Config, WireConfig
 from bct.errors import BctError
 from bct.node.daemon import Node, Parts
 from bct.pay.records import Record
+from bct.pay.replay import Replay
 from bct.units import Infohash, PieceIndex
 from bct.wallet.keyring import Keyring
 from bct.wallet.paths import Path
@@ -142,8 +143,8 @@ class Host:
                 disk, disk.earned, power, dice, lambda record: observer.earned(self, record), self._synced
             ),
             payer_ledger=SimLedger(disk, disk.spent, power, dice, lambda record: observer.spent(self, record)),
-            earned=list(disk.earned),
-            spent=list(disk.spent),
+            earned=Replay(disk.earned),
+            spent=Replay(disk.spent),
             keyring=self.keys,
             payout=self.keys.payout,
             random=dice.randbytes,

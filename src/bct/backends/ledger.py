@@ -3,7 +3,7 @@
 Trust: nobody but the disk can cheat here, and it does: it loses what was not synced, tears the last write, returns
 blocks of an older file, and may fail a sync and then claim success. So a record counts only once `synced` has reached
 it; each record's checksum covers the one before it, back to this file's random id; reading stops for good at the first
-record that does not fit; and after one failed write the ledger takes no more.
+record that does not fit, and what lies behind it is put aside; and after one failed write the ledger takes no more.
 
 One thread writes. While it waits for the disk, records gather, and the next sync covers them all: a sync costs about
 the same for one record as for a thousand. After a sync it rests three milliseconds: on a disk that syncs faster,
@@ -25,7 +25,8 @@ import secrets
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -45,23 +46,24 @@ _HEADER = struct.Struct(">8sIQ16s")
 _LENGTH = struct.Struct(">I")
 _CHECK_SIZE = 8
 _HEADER_SIZE = _HEADER.size + _CHECK_SIZE
+_LONGEST = _CHECK_SIZE + _LENGTH.size + MAX_PAYLOAD + _CHECK_SIZE
+_CHUNK = 1 << 20
+_A_WAY_ON = "restore it from a backup, or move it away to start a new one, without what only it knew"
 
 
 class Ledger:
     """An open ledger. `append`, `wait` and `close` belong to the event loop it was opened in."""
 
-    def __init__(
-        self, file: BinaryIO, check: bytes, last: int, cut: int, on_synced: Callable[[int], None] | None
-    ) -> None:
+    def __init__(self, file: BinaryIO, found: _Found, cut: int, on_synced: Callable[[int], None] | None) -> None:
         """Use `open`."""
-        self.appended = last
+        self.appended = found.last
         """The sequence of the last record taken."""
-        self.synced = last
+        self.synced = found.last
         """The sequence of the last record that is certain to be read back after a power cut."""
         self.cut = cut
-        """Bytes behind the last sound record, dropped when opening: a torn write, or damage."""
+        """Bytes behind the last sound record, put aside when opening (see `cut_of`): a torn write, or damage."""
         self._file = file
-        self._check = check
+        self._check = found.check
         self._on_synced = on_synced
         self._failure: StoreError | None = None
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -90,14 +92,14 @@ class Ledger:
             raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
         try:
             _lock(file, path)
-            check, last, cut = _recover(file, path, replay)
+            found, cut = _recover(file, path, replay)
         except OSError as error:
             file.close()
             raise StoreError(f"{path} cannot be read: {error.strerror}") from error
         except BaseException:
             file.close()
             raise
-        return cls(file, check, last, cut, on_synced)
+        return cls(file, found, cut, on_synced)
 
     def append(self, payload: bytes) -> int:
         """Hands a record to the writer, without waiting, and returns its sequence: see `synced`.
@@ -166,9 +168,8 @@ class Ledger:
     def _commit(self, batch: list[bytes]) -> None:
         parts: list[bytes] = []
         for payload in batch:
-            head = _LENGTH.pack(len(payload))
-            self._check = _checksum(self._check, head, payload)
-            parts += (head, payload, self._check)
+            record, self._check = _record(self._check, payload)
+            parts.append(record)
         rest = memoryview(b"".join(parts))
         while rest:
             rest = rest[self._file.write(rest) :]  # near a full disk a write may be short; the next one says why
@@ -189,13 +190,54 @@ class Ledger:
         self._waiting.clear()
 
 
+def read(path: Path, replay: Callable[[bytes], None]) -> tuple[int, int]:
+    """What `Ledger.open` would find, without touching the file: each payload goes to `replay`. (bytes of header and
+    sound records, bytes behind them). A node may be writing to it meanwhile. Raises StoreError."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            found = _read(file, path, replay)
+            return found.end, max(0, os.fstat(file.fileno()).st_size - found.end)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def rewrite(path: Path, payloads: Iterable[bytes]) -> None:
+    """The ledger at `path` holds just these records from now on or, after a crash, still all that it held. Nobody may
+    have it open. Raises StoreError, and then it holds what it held."""
+    draft = path.with_name(f"{path.name}.new")
+    header = _new_header()
+    check = header[-_CHECK_SIZE:]
+    try:
+        with path.open("r+b") as old, draft.open("wb") as file:
+            _lock(old, path)
+            draft.chmod(0o600)
+            file.write(header)
+            for payload in payloads:
+                record, check = _record(check, payload)
+                file.write(record)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(draft, path)
+            files.sync_directory(path.parent)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise StoreError(f"{path} cannot be written anew: {error.strerror}") from error
+
+
 def _new_header() -> bytes:
     head = _HEADER.pack(_MAGIC, VERSION, 1, secrets.token_bytes(16))
     return head + _checksum(head)
 
 
-def _checksum(*parts: bytes) -> bytes:
-    return blake2b(b"".join(parts), digest_size=_CHECK_SIZE).digest()
+def _record(check: bytes, payload: bytes) -> tuple[bytes, bytes]:
+    """The payload's record behind one with this checksum, and its own checksum."""
+    framed = _LENGTH.pack(len(payload)) + payload
+    check = _checksum(check + framed)
+    return framed + check, check
+
+
+def _checksum(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_CHECK_SIZE).digest()
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
@@ -203,44 +245,66 @@ def _lock(file: BinaryIO, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
     except BlockingIOError:
         raise StoreError(f"{path} is open in another node; stop that one first") from None
+    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise StoreError(f"{path} was written anew by another node at this moment; stop that one first")
 
 
-def _recover(file: BinaryIO, path: Path, replay: Callable[[bytes], None]) -> tuple[bytes, int, int]:
-    """(last checksum, last sequence, bytes cut off). Leaves the file at its end, and durable as it was read."""
-    with open(file.fileno(), "rb", buffering=1 << 20, closefd=False) as reader:
-        check, first = _read_header(reader, path)
-        end, last = _HEADER_SIZE, first - 1
-        while (found := _read_record(reader, check)) is not None:
-            payload, check = found
-            end += _LENGTH.size + len(payload) + _CHECK_SIZE
-            last += 1
-            replay(payload)
-        size = os.fstat(file.fileno()).st_size
-    file.truncate(end)
-    file.seek(end)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a file holds. check, last: checksum and sequence of the last sound record; end: where it ends."""
+
+    check: bytes
+    last: int
+    end: int
+
+
+def _recover(file: BinaryIO, path: Path, replay: Callable[[bytes], None]) -> tuple[_Found, int]:
+    """What was found, and the bytes cut off behind it. Leaves the file at its end, and durable as it was read."""
+    found = _read(file, path, replay)
+    cut = os.fstat(file.fileno()).st_size - found.end
+    file.seek(found.end)
+    if cut > 0:
+        files.replace(cut_of(path, found.last), file.read(cut))
+        file.truncate(found.end)
+        file.seek(found.end)
     os.fdatasync(file.fileno())  # a killed process leaves records that are in memory only
-    return check, last, size - end
+    return found, cut
 
 
-def _read_header(reader: BinaryIO, path: Path) -> tuple[bytes, int]:
-    raw = reader.read(_HEADER_SIZE)
+def cut_of(path: Path, last: int) -> Path:
+    """Where the bytes are kept that were found behind record `last` of a ledger and are not believed."""
+    return path.with_name(f"{path.name}.cut-{last}")
+
+
+def _read(file: BinaryIO, path: Path, replay: Callable[[bytes], None]) -> _Found:
+    """Up to the first record that does not fit; what follows it is not looked at. A record's checksum covers the one
+    that stands right in front of it, so all that it covers lies in one piece."""
+    first, check = _read_header(file.read(_HEADER_SIZE), path)
+    last, end, rest = first - 1, _HEADER_SIZE, check
+    while len(rest) <= _LONGEST and (chunk := file.read(_CHUNK)):
+        data, at = rest + chunk, _CHECK_SIZE
+        while (begin := at + _LENGTH.size) <= len(data):
+            stop = begin + int.from_bytes(data[at:begin])
+            after = stop + _CHECK_SIZE
+            if after > len(data):
+                break
+            check = data[stop:after]
+            if blake2b(data[at - _CHECK_SIZE : stop], digest_size=_CHECK_SIZE).digest() != check:
+                return _Found(data[at - _CHECK_SIZE : at], last, end)
+            replay(data[begin:stop])
+            last, end, at = last + 1, end + after - at, after
+        rest = data[at - _CHECK_SIZE :]
+    return _Found(rest[:_CHECK_SIZE], last, end)
+
+
+def _read_header(raw: bytes, path: Path) -> tuple[int, bytes]:
+    """(sequence of the first record, checksum)."""
     if len(raw) < _HEADER_SIZE or not raw.startswith(_MAGIC):
-        raise StoreError(f"{path} is no ledger: restore it from a copy, or move it away to start a new one")
+        raise StoreError(f"{path} is no ledger: {_A_WAY_ON}")
     head, check = raw[: _HEADER.size], raw[_HEADER.size :]
     _, version, first, _ = _HEADER.unpack(head)
     if version != VERSION:
-        raise StoreError(f"{path} is a ledger of version {version}; this program knows version {VERSION}")
+        raise StoreError(f"{path} is a ledger of version {version}; this program knows version {VERSION}: update bct")
     if check != _checksum(head):
-        raise StoreError(f"the first {_HEADER_SIZE} bytes of {path} are damaged: restore it from a copy")
-    return check, first
-
-
-def _read_record(reader: BinaryIO, previous: bytes) -> tuple[bytes, bytes] | None:
-    """(payload, checksum) of the next record; None at the end and at anything that is not the next record."""
-    head = reader.read(_LENGTH.size)
-    if len(head) < _LENGTH.size or (length := _LENGTH.unpack(head)[0]) > MAX_PAYLOAD:
-        return None
-    payload, check = reader.read(length), reader.read(_CHECK_SIZE)
-    if check != _checksum(previous, head, payload):
-        return None
-    return payload, check
+        raise StoreError(f"the first {_HEADER_SIZE} bytes of {path} are damaged: {_A_WAY_ON}")
+    return first, check

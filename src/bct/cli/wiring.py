@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
+import structlog
+
+from bct.backends import ledger as ledger_file
 from bct.backends.database import Database
 from bct.backends.disk import DiskStores
 from bct.backends.ledger import Ledger
 from bct.backends.tcp import Tcp
+from bct.channel.state import FINAL_STATES
 from bct.cli import chains
 from bct.cli.home import Home
 from bct.config import Config
 from bct.node.daemon import Node, Parts
+from bct.pay.replay import Replay
+from bct.units import Outpoint
 from bct.wallet.keyring import Keyring
+
+log = structlog.get_logger()
 
 
 async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: Keyring) -> Node:
@@ -27,13 +37,12 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
     files = await stack.enter_async_context(AsyncExitStack())
     database = await Database.open(home.database)
     files.push_async_callback(database.close)
-    earned: list[bytes] = []
-    spent: list[bytes] = []
+    earned, spent = Replay(), Replay()
     nodes: list[Node] = []
-    payee = Ledger.open(home.earned, earned.append, lambda sequence: nodes[0].till.synced(sequence))
-    files.push_async_callback(payee.close)
-    payer = Ledger.open(home.spent, spent.append)
-    files.push_async_callback(payer.close)
+    over = {saved.params.outpoint for saved in await database.channels.payees() if saved.state in FINAL_STATES}
+    payee = await _ledger(files, home.earned, earned, over, on_synced=lambda number: nodes[0].till.synced(number))
+    over = {saved.params.outpoint for saved in await database.channels.payers() if saved.state in FINAL_STATES}
+    payer = await _ledger(files, home.spent, spent, over, purchases=True)
     parts = Parts(
         sources=(chain,),
         transport=Tcp(),
@@ -52,3 +61,26 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
     )
     nodes.append(Node(config, parts))
     return nodes[0]
+
+
+async def _ledger(
+    files: AsyncExitStack,
+    path: Path,
+    replay: Replay,
+    over: set[Outpoint],
+    *,
+    purchases: bool = False,
+    on_synced: Callable[[int], None] | None = None,
+) -> Ledger:
+    """The ledger, read into `replay`, and written anew when most of it counts no more. over: channels that are done
+    with; purchases: what was bought over them is kept."""
+    ledger = Ledger.open(path, replay.add, on_synced)
+    if ledger.cut:
+        log.warning("ledger cut", kept=str(ledger_file.cut_of(path, ledger.synced)), bytes=ledger.cut)
+    if (shorter := replay.shortened(over, purchases=purchases)) is not None:
+        await ledger.close()
+        ledger_file.rewrite(path, shorter)
+        ledger = Ledger.open(path, lambda _: None, on_synced)
+        log.info("ledger shortened", path=str(path), records=len(shorter))
+    files.push_async_callback(ledger.close)
+    return ledger

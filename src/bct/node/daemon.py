@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -31,13 +30,12 @@ from bct.node.till import Till
 from bct.node.viewer import Viewer
 from bct.node.wallet import NodeWallet
 from bct.node.watchman import Watchman
-from bct.pay import records
 from bct.pay.budget import Budget
 from bct.pay.ledger import Ledger
 from bct.pay.offers import Policy
 from bct.pay.payee_session import PayeeKeys
 from bct.pay.receipt_store import ReceiptStore
-from bct.pay.records import Opened, Record
+from bct.pay.replay import Replay
 from bct.title import terms as title_terms
 from bct.title.link import Peer as Address
 from bct.title.link import TorrentLink
@@ -58,7 +56,7 @@ _UNSETTLED = {State.OPENING, State.OPEN, State.CLOSING}
 
 @dataclass(frozen=True)
 class Parts:
-    """The back-ends a node is built of. sources: chains, ours first. earned, spent: the records of the two ledgers.
+    """The back-ends a node is built of. sources: chains, ours first. earned, spent: what the two ledgers tell.
 
     payout: where earnings go, known also while the wallet is locked. random: so many bytes from the system. steady,
     unix: seconds of a clock that only goes forward, and of the machine's own, which may be wrong.
@@ -72,8 +70,8 @@ class Parts:
     receipts: ReceiptStore
     payee_ledger: Ledger
     payer_ledger: Ledger
-    earned: Iterable[bytes]
-    spent: Iterable[bytes]
+    earned: Replay
+    spent: Replay
     keyring: Keyring
     payout: PubKeyHash
     random: Callable[[int], bytes]
@@ -138,8 +136,8 @@ class Node:
     async def start(self) -> None:
         """Raises ConfigError, ChainError or StoreError, and then nothing is left running."""
         await self.library.load()
-        await self.till.load(_by_channel(self._parts.earned), self._opened_size)
-        await self.purse.load(_by_channel(self._parts.spent))
+        await self.till.load(self._parts.earned.channels(), self.library.piece_size)
+        await self.purse.load(self._parts.spent.channels())
         await self.wallet.sync(self.purse.addresses())
         self.watchman.start()
         await self.hub.start()
@@ -158,9 +156,6 @@ class Node:
 
     def _unix(self) -> int:
         return int(self._parts.unix())
-
-    def _opened_size(self, record: Opened) -> int:
-        return self.library.piece_size(record.infohash, record.piece)
 
     async def stop(self) -> list[Ended]:
         """Settles everything that can be settled now; what cannot is saved and goes on at the next start.
@@ -267,11 +262,3 @@ class Node:
 
 def _ended(role: Role, outpoint: Outpoint, state: State, paid: int, closing: bytes) -> Ended:
     return Ended(role, outpoint, paid, Tx.parse(closing).txid if closing and state not in _UNSETTLED else None)
-
-
-def _by_channel(payloads: Iterable[bytes]) -> dict[Outpoint, list[Record]]:
-    found: defaultdict[Outpoint, list[Record]] = defaultdict(list)
-    for payload in payloads:
-        record = records.decode(payload)
-        found[record.outpoint].append(record)
-    return found

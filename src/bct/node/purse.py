@@ -25,7 +25,7 @@ from bct.channel.payer import Payer
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.channel.store import ChannelStore, SavedPayer
 from bct.channel.timing import accepts_payments, check_clock, expiry_for, may_refund, now_of
-from bct.channel.transactions import Params, Totals, distinct_payees, fee_at
+from bct.channel.transactions import Params, distinct_payees, fee_at
 from bct.config import ChannelConfig
 from bct.errors import FundsError, RemoteProtocolError
 from bct.node.wallet import NodeWallet
@@ -35,7 +35,8 @@ from bct.pay.ledger import Ledger
 from bct.pay.messages import Message, Resume
 from bct.pay.offers import least_capacity
 from bct.pay.payer_session import Offered, PayerSession
-from bct.pay.records import Bought, Lined, Record, Reserved
+from bct.pay.records import Bought, Lined, Reserved
+from bct.pay.replay import Told
 from bct.title.terms import Terms
 from bct.units import Infohash, Outpoint, PieceIndex, PubKeyHash, Satoshi, txid_hex
 from bct.wallet import paths
@@ -71,9 +72,9 @@ class Purchase:
     pieces: int = 0
     satoshi: int = 0
 
-    def add(self, price: int) -> None:
-        self.pieces += 1
-        self.satoshi += price
+    def add(self, price: int, pieces: int = 1) -> None:
+        self.pieces += pieces
+        self.satoshi += price * pieces
 
 
 @dataclass(eq=False)
@@ -137,19 +138,19 @@ class Purse:
     def now(self) -> int:
         return now_of(self._clock(), self.newest) if self.newest else self._clock()
 
-    async def load(self, found: Mapping[Outpoint, list[Record]]) -> None:
-        """Every channel as it stood. found: the ledger's records by channel, oldest first."""
-        for record in joined.from_iterable(found.values()):
-            if isinstance(record, Bought):
-                self.purchases[record.outpoint][record.infohash].add(record.price)
+    async def load(self, found: Mapping[Outpoint, Told]) -> None:
+        """Every channel as it stood. found: what the ledger tells."""
+        for outpoint, told in found.items():
+            for (_, infohash, price), pieces in told.pieces.items():
+                self.purchases[outpoint][infohash].add(price, len(pieces))
         for saved in await self._store.payers():
             if saved.state in FINAL_STATES:
                 self._known.append((saved.anchor, saved.params.outpoint.index))
             else:
-                self._add(saved, found.get(saved.params.outpoint, ()))
+                self._add(saved, found.get(saved.params.outpoint, Told()))
 
-    def _add(self, saved: SavedPayer, found: Iterable[Record]) -> Spending:
-        payer, pieces = restore(saved, found)
+    def _add(self, saved: SavedPayer, told: Told) -> Spending:
+        payer, pieces = restore(saved, told)
         spending = Spending(saved, payer, pieces)
         self.spendings[spending.outpoint] = spending
         self._known.append((saved.anchor, saved.params.outpoint.index))
@@ -243,7 +244,7 @@ class Purse:
             self._clock(),
         )  # fmt: skip
         await self._store.add_payer(saved)
-        spending = self._add(saved, ())
+        spending = self._add(saved, Told())
         spending.in_use, spending.fees = True, funded.fee + end_fee
         log.info("channel opening", channel=str(outpoint), capacity=capacity, fee=funded.fee)
         message = session.open(
@@ -429,24 +430,14 @@ def _purchases() -> defaultdict[Infohash, Purchase]:
     return defaultdict(Purchase)
 
 
-def restore(saved: SavedPayer, found: Iterable[Record]) -> tuple[Payer, set[tuple[Infohash, PieceIndex]]]:
-    """The payer as the ledger's records of this channel leave it, and the pieces bought over it."""
-    lines, totals = [saved.payees], [0]
-    marks: Totals = (0,)
-    pieces: set[tuple[Infohash, PieceIndex]] = set()
-    for record in found:
-        match record:
-            case Lined(_, line, payees) if line == len(lines):
-                lines.append(payees)
-                totals.append(0)
-            case Lined(_, line, payees):  # again, for a seeder that had lost it, or in place of one it never heard of
-                lines[line] = payees
-            case Bought(_, line, infohash, piece, price):
-                totals[line] += price
-                pieces.add((infohash, piece))
-            case Reserved(_, newest):
-                marks = newest
+def restore(saved: SavedPayer, told: Told) -> tuple[Payer, set[tuple[Infohash, PieceIndex]]]:
+    """The payer as the ledger leaves it, and the pieces bought over it."""
+    lines = (saved.payees, *told.lines.values())
+    totals = [0] * len(lines)
+    for (line, _, price), pieces in told.pieces.items():
+        totals[line] += price * len(pieces)
     # A line whose record was lost was never asked for, so nothing can have been signed on it.
-    known = (*marks, *(0,) * len(lines))[: len(lines)]
-    full = tuple(max(mark, total) for mark, total in zip(known, totals, strict=True))
-    return Payer(saved.params, tuple(lines), tuple(totals), full, saved.state), pieces
+    marks = (*told.marks, *(0,) * len(lines))[: len(lines)]
+    full = tuple(max(mark, total) for mark, total in zip(marks, totals, strict=True))
+    bought = {(infohash, piece) for (_, infohash, _), pieces in told.pieces.items() for piece in pieces}
+    return Payer(saved.params, lines, tuple(totals), full, saved.state), bought

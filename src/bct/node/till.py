@@ -37,7 +37,8 @@ from bct.pay.payee_receipts import OfTitle, recall
 from bct.pay.payee_session import Book, PayeeKeys, PayeeSession
 from bct.pay.receipt_store import ReceiptStore
 from bct.pay.records import Opened, Record
-from bct.units import Outpoint, txid_hex
+from bct.pay.replay import Told
+from bct.units import Infohash, Outpoint, PieceIndex, txid_hex
 
 log = structlog.get_logger()
 
@@ -136,15 +137,13 @@ class Till:
 
     # -- coming back --------------------------------------------------------------------------------------------------
 
-    async def load(self, found: Mapping[Outpoint, list[Record]], piece_size: Callable[[Opened], int]) -> None:
-        """Every channel as it stood. found: the ledger's records by channel, oldest first. piece_size: bytes of an
-        opened piece."""
+    async def load(self, found: Mapping[Outpoint, Told], piece_size: Callable[[Infohash, PieceIndex], int]) -> None:
+        """Every channel as it stood. found: what the ledger tells. piece_size: bytes."""
         for saved in await self._store.payees():
             if saved.state in FINAL_STATES:
                 continue
-            replayed = found.get(saved.params.outpoint, [])
-            cap = self._config.exposure_fresh
-            account = restore(saved.params, saved.nonce, saved.payees, saved.state, replayed, cap, piece_size)
+            told, cap = found.get(saved.params.outpoint, Told()), self._config.exposure_fresh
+            account = restore(saved.params, saved.nonce, saved.payees, saved.state, told, cap, piece_size)
             recall(account, await self._receipts.receipts(account.outpoint))
             self._add(Earning(saved, account, "", self.clock()))
 

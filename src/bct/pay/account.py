@@ -11,14 +11,15 @@ And the disk could lose what was accepted: what is served ahead of the ledger's 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 
 from bct.channel.payee import Payee
 from bct.channel.state import State
 from bct.channel.transactions import Params
 from bct.pay.receipts import Served
-from bct.pay.records import Lined, Opened, Paid, Record
+from bct.pay.records import Opened
+from bct.pay.replay import Told
 from bct.units import Infohash, Outpoint, Payees, PieceIndex
 
 TIMES_SERVED = 3
@@ -109,10 +110,10 @@ class Account:
         while self._unsynced and self._unsynced[0][0] <= sequence:
             self._at_risk -= self._unsynced.popleft()[1]
 
-    def replay(self, record: Opened, size: int) -> None:
+    def replay(self, line: int, infohash: Infohash, piece: PieceIndex, price: int, size: int) -> None:
         """A piece that was opened before a restart."""
-        if (record.infohash, record.piece) not in self._left:
-            self._open((record.infohash, record.piece), record.line, size, record.price)
+        if (infohash, piece) not in self._left:
+            self._open((infohash, piece), line, size, price)
 
     def _open(self, key: tuple[Infohash, PieceIndex], line: int, size: int, price: int) -> None:
         self._used.extend([0] * (line + 1 - len(self._used)))
@@ -126,28 +127,19 @@ def restore(
     nonce: bytes,
     first_line: Payees,
     state: State,
-    found: Iterable[Record],
+    told: Told,
     cap: int | None,
-    piece_size: Callable[[Opened], int],
+    piece_size: Callable[[Infohash, PieceIndex], int],
 ) -> Account:
-    """The account as the ledger's records of this channel leave it, oldest first.
+    """The account as the ledger leaves it.
 
     The newest payment's signature covers the totals of all lines as they stood with it.
     """
-    lines = [first_line]
-    totals: dict[int, int] = {}
-    signature = b""
-    opened: list[Opened] = []
-    for record in found:
-        match record:
-            case Paid():
-                totals[record.line], signature = record.total, record.signature
-            case Lined():
-                lines.append(record.payees)
-            case Opened():
-                opened.append(record)
-    vector = tuple(totals.get(line, 0) for line in range(len(lines)))
-    account = Account(Payee(params, tuple(lines), vector, signature, state), nonce, cap)
-    for record in opened:
-        account.replay(record, piece_size(record))
+    lines = (first_line, *told.lines.values())
+    totals = tuple(told.paid[line][0] if line in told.paid else 0 for line in range(len(lines)))
+    *_, (_, signature) = ((0, b""), *told.paid.values())
+    account = Account(Payee(params, lines, totals, signature, state), nonce, cap)
+    for (line, infohash, price), pieces in told.pieces.items():
+        for piece in pieces:
+            account.replay(line, infohash, piece, price, piece_size(infohash, piece))
     return account

@@ -1,7 +1,8 @@
 """What the two ledgers hold: one record a decision that money hangs on.
 
-Payee: `Paid`, `Opened`, `Lined`. Payer: `Reserved`, `Bought`, `Lined`. A record names its payment channel by the
-outpoint and can be read alone; the newest record about a thing wins. First byte the kind, then big-endian fields.
+Payee: `Paid`, `Opened`, `Lined`. Payer: `Reserved`, `Bought`, `Lined`. In either, once it was shortened: `Pieces`. A
+record names its payment channel by the outpoint and can be read alone; the newest record about a thing wins. First byte
+the kind, then big-endian fields.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from bct.channel.transactions import Totals
 from bct.errors import ConfigError, StoreError
 from bct.units import Infohash, Outpoint, Payees, PieceIndex
 
-_PAID = struct.Struct(">B36sBI64s")
-_PIECE = struct.Struct(">B36sB20sII")
+PAID_FIELDS = struct.Struct(">B36sBI64s")
+PIECE_FIELDS = struct.Struct(">B36sB20sII")
+PAID, ONE_PIECE = b"\1", (b"\2", b"\3")
+"""Kinds whose fields `replay` reads by itself."""
 _MARKS = struct.Struct(">B36sB")
+_PIECES = struct.Struct(">B36sB20sIH")
+PIECES_MOST = 8192
+"""Of one record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +73,35 @@ class Lined:
     payees: Payees
 
 
-Record = Paid | Opened | Bought | Reserved | Lined
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Many `Opened`, or many `Bought`, by whose ledger it is."""
+
+    outpoint: Outpoint
+    line: int
+    infohash: Infohash
+    price: int
+    pieces: tuple[PieceIndex, ...]
+
+
+Record = Paid | Opened | Bought | Reserved | Lined | Pieces
 
 
 def encode(record: Record) -> bytes:
     match record:
         case Paid(outpoint, line, total, signature):
-            return _PAID.pack(1, outpoint.pack(), line, total, signature)
+            return PAID_FIELDS.pack(1, outpoint.pack(), line, total, signature)
         case Opened(outpoint, line, infohash, piece, price):
-            return _PIECE.pack(2, outpoint.pack(), line, infohash, piece, price)
+            return PIECE_FIELDS.pack(2, outpoint.pack(), line, infohash, piece, price)
         case Bought(outpoint, line, infohash, piece, price):
-            return _PIECE.pack(3, outpoint.pack(), line, infohash, piece, price)
+            return PIECE_FIELDS.pack(3, outpoint.pack(), line, infohash, piece, price)
         case Reserved(outpoint, marks):
             return _MARKS.pack(4, outpoint.pack(), len(marks)) + struct.pack(f">{len(marks)}I", *marks)
         case Lined(outpoint, line, payees):
             return _MARKS.pack(5, outpoint.pack(), line) + payees.pack()
+        case Pieces(outpoint, line, infohash, price, pieces):
+            head = _PIECES.pack(6, outpoint.pack(), line, infohash, price, len(pieces))
+            return head + struct.pack(f">{len(pieces)}I", *pieces)
 
 
 def decode(payload: bytes) -> Record:
@@ -89,7 +109,7 @@ def decode(payload: bytes) -> Record:
     try:
         match payload[:1]:
             case b"\1":
-                _, outpoint, line, total, signature = _PAID.unpack(payload)
+                _, outpoint, line, total, signature = PAID_FIELDS.unpack(payload)
                 return Paid(Outpoint.unpack(outpoint), line, total, signature)
             case b"\2":
                 return Opened(*_piece(payload))
@@ -102,11 +122,15 @@ def decode(payload: bytes) -> Record:
             case b"\5":
                 _, outpoint, line = _MARKS.unpack_from(payload)
                 return Lined(Outpoint.unpack(outpoint), line, Payees.unpack(payload[_MARKS.size :]))
+            case b"\6":
+                _, outpoint, line, infohash, price, count = _PIECES.unpack_from(payload)
+                pieces = tuple(map(PieceIndex, struct.unpack(f">{count}I", payload[_PIECES.size :])))
+                return Pieces(Outpoint.unpack(outpoint), line, Infohash(infohash), price, pieces)
     except (struct.error, ConfigError):
         pass
     raise StoreError(f"a ledger record of kind {payload[:1].hex()} and {len(payload)} bytes: made by a newer bct?")
 
 
 def _piece(payload: bytes) -> tuple[Outpoint, int, Infohash, PieceIndex, int]:
-    _, outpoint, line, infohash, piece, price = _PIECE.unpack(payload)
+    _, outpoint, line, infohash, piece, price = PIECE_FIELDS.unpack(payload)
     return Outpoint.unpack(outpoint), line, Infohash(infohash), PieceIndex(piece), price
