@@ -79,7 +79,7 @@ def purse(ledger: Ledger) -> Purse:
     one = params(0)
     saved.payer[one.outpoint] = SavedPayer(one, one.outpoint, PAYEES, SEEDER.public, "127.0.0.1", 0, b"", 0, State.OPEN)
     wallet, no_chain = cast(NodeWallet, _OneKey()), cast(Chain, None)
-    return Purse(no_chain, saved, ledger, wallet, ChannelConfig(), lambda: int(time.time()), os.urandom)
+    return Purse(no_chain, saved, saved, ledger, wallet, ChannelConfig(), lambda: int(time.time()), os.urandom)
 
 
 class _OneKey:

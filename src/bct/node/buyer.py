@@ -114,6 +114,7 @@ class TitleBuyer:
                 self.deals.give_up(error)
                 return
             self.swarm.announce(piece)
+        self.deals.receipts.came(seat, piece)
         self.on_change()
         self.pump()
 

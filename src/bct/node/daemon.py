@@ -125,7 +125,9 @@ class Node:
             parts.sources, parts.channels, parts.receipts, parts.payee_ledger, keys, policy, settings, self._unix,
             lambda infohash: self.library.on_sale(infohash),
         )  # fmt: skip
-        self.purse = Purse(chain, parts.channels, parts.payer_ledger, self.wallet, settings, self._unix, random)
+        self.purse = Purse(
+            chain, parts.channels, parts.receipts, parts.payer_ledger, self.wallet, settings, self._unix, random
+        )
         self.library = Library(self.hub, parts.stores, parts.titles, self.till, self._unix)
         self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, self._unix)
         self._renewing: asyncio.Task[None] | None = None

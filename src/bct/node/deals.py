@@ -21,11 +21,23 @@ from bct.errors import BctError, FundsError, StoreError, TemporaryError
 from bct.node.asking import Asking
 from bct.node.peer import Peer
 from bct.node.purse import Purse, Spending
+from bct.node.receipts import Receipts
 from bct.node.seat import Seat
 from bct.node.swarm import Swarm
 from bct.pay.budget import Budget
 from bct.pay.messages import CloseReason, PiecePayment
-from bct.pay.payer_session import Closed, Failed, Happening, LineNeeded, Offered, PayerSession, Ready, Refused
+from bct.pay.payer_session import (
+    Closed,
+    Countersigned,
+    Failed,
+    Happening,
+    LineNeeded,
+    Offered,
+    PayerSession,
+    Ready,
+    Refused,
+    Unsigned,
+)
 from bct.pay.window import Window
 from bct.title.store import TitleStore
 from bct.units import PieceIndex
@@ -72,6 +84,7 @@ class Deals:
         self._purse = purse
         self._titles = titles
         self._asking = asking
+        self.receipts = Receipts(swarm, purse, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what a session says ------------------------------------------------------------------------------------------
@@ -84,6 +97,7 @@ class Deals:
             case Ready(opened, missed):
                 seat.settling_since = None
                 self._agreed(seat, opened, missed)
+                self.receipts.say_again(seat)
                 if self.closing:
                     self._say_close(seat)
             case LineNeeded(missed):
@@ -97,6 +111,10 @@ class Deals:
                 self._failed(seat, code, text, again)
             case Closed(txid, commitment, again):
                 self._closed(seat, txid, commitment, again)
+            case Countersigned(answer):
+                self.receipts.answered(seat, answer)
+            case Unsigned(text):
+                log.warning("receipt refused", peer=str(seat.peer), text=text[:200])
 
     def _agreed(self, seat: Seat, opened: Iterable[PieceIndex], missed: Iterable[PiecePayment]) -> None:
         """The seeder takes the channel. opened: pieces that it counts as bought, whatever our log knows of them."""
@@ -171,7 +189,9 @@ class Deals:
     def pay(self, seat: Seat, piece: PieceIndex, price: int) -> bool:
         """Signs and says the piece's payment. False when nothing more can be bought at the moment."""
         session, spending = seat.session, seat.spending
-        if session is None or spending is None or not session.affords(price, self._purse.now):
+        if session is None or session.offered is None or spending is None:
+            return False
+        if not session.affords(price, self._purse.now):
             return False  # what the schedule gave it before this piece has used up its room
         if spending.payer.needs_reserve(session.line, price):
             self._reserve(seat, spending, session.line, price)
@@ -180,6 +200,7 @@ class Deals:
             self.budget.spend(price)
             payment = session.pay(price, self._purse.now)
             self._purse.bought(spending, session.line, self._swarm.infohash, piece, price)
+            self.receipts.bought(spending, piece, payment, session.offered.terms)
         except (FundsError, StoreError) as error:
             self.give_up(error)
             return False
@@ -220,6 +241,7 @@ class Deals:
         busy = seat.settling or seat.useless or seat.peer.fetching.pieces
         if not busy and not session.lasts(session.offered.terms.price, self._purse.now):
             seat.wait()
+            self.receipts.say(seat)
             seat.peer.say(session.close(CloseReason.CAPACITY))
 
     def open_next(self, missing: Callable[[], Iterator[PieceIndex]]) -> None:
@@ -292,9 +314,9 @@ class Deals:
                 closing = [one for one in self.channels if one.in_use or one.payer.state is State.CLOSING]
                 await asyncio.gather(*(spending.over.wait() for spending in closing))
 
-    @staticmethod
-    def _say_close(seat: Seat) -> None:
+    def _say_close(self, seat: Seat) -> None:
         if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
+            self.receipts.say(seat)
             seat.peer.say(seat.session.close(CloseReason.DONE))
             seat.peer.flush()
 

@@ -34,7 +34,9 @@ from bct.pay.budget import Budget
 from bct.pay.ledger import Ledger
 from bct.pay.messages import Message, Resume
 from bct.pay.offers import least_capacity
+from bct.pay.payer_receipts import PayerReceipts
 from bct.pay.payer_session import Offered, PayerSession
+from bct.pay.receipt_store import ReceiptStore, SavedReceipt
 from bct.pay.records import Bought, Lined, Reserved
 from bct.pay.replay import Told
 from bct.title.terms import Terms
@@ -83,6 +85,7 @@ class Spending:
 
     saved: SavedPayer
     payer: Payer
+    receipts: PayerReceipts
     pieces: set[tuple[Infohash, PieceIndex]] = field(default_factory=set)
     fees: int = 0
     """Committed to miners when it was opened, in this run of the node."""
@@ -113,6 +116,7 @@ class Purse:
         self,
         chain: Chain,
         store: ChannelStore,
+        receipts: ReceiptStore,
         ledger: Ledger,
         wallet: NodeWallet,
         config: ChannelConfig,
@@ -129,6 +133,7 @@ class Purse:
         self._known: list[tuple[Outpoint, int]] = []  # what the keys of every channel derive from
         self._chain = chain
         self._store = store
+        self._receipts = receipts
         self._ledger = ledger
         self._wallet = wallet
         self._clock = clock
@@ -147,11 +152,12 @@ class Purse:
             if saved.state in FINAL_STATES:
                 self._known.append((saved.anchor, saved.params.outpoint.index))
             else:
-                self._add(saved, found.get(saved.params.outpoint, Told()))
+                outpoint = saved.params.outpoint
+                self._add(saved, found.get(outpoint, Told()), await self._receipts.receipts(outpoint))
 
-    def _add(self, saved: SavedPayer, told: Told) -> Spending:
+    def _add(self, saved: SavedPayer, told: Told, receipts: Iterable[SavedReceipt] = ()) -> Spending:
         payer, pieces = restore(saved, told)
-        spending = Spending(saved, payer, pieces)
+        spending = Spending(saved, payer, PayerReceipts(saved.params.outpoint, receipts), pieces)
         self.spendings[spending.outpoint] = spending
         self._known.append((saved.anchor, saved.params.outpoint.index))
         if not self._wallet.locked:
@@ -302,6 +308,10 @@ class Purse:
         spending.pieces.add((infohash, piece))
         self.purchases[spending.outpoint][infohash].add(price)
         self._ledger.append(records.encode(Bought(spending.outpoint, line, infohash, piece, price)))
+
+    async def keep(self, receipt: SavedReceipt) -> None:
+        """Makes a receipt durable, or the payee's signature under it. Raises StoreError."""
+        await self._receipts.put_receipt(receipt)
 
     async def lined(self, spending: Spending, line: int, budget: Budget) -> None:
         """Makes the newest line durable before it is added on the wire. Raises FundsError when the dearer settlement,
