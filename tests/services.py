@@ -23,7 +23,6 @@ from tests.woc_service import HeadersService, WocService
 
 QUICK = 1000.0
 """Questions a second to a WhatsOnChain that has no limit."""
-HIGHEST_FEE = 1_000
 
 
 @dataclass
@@ -53,7 +52,7 @@ class Services:
         source: HeaderSource = BlockHeadersService(self.headers_url) if own_headers else WocHeaders(woc.web)
         headers = Headers(RULES[Network.REGTEST], source, self.file)
         arc = Arc(self.arc_url, callback=callback, timeout=timeout)
-        return ChainServices(Network.REGTEST, arc, woc, headers, news or News(), HIGHEST_FEE, poll)
+        return ChainServices(Network.REGTEST, arc, woc, headers, news or News(), poll)
 
 
 @asynccontextmanager

@@ -512,11 +512,12 @@ class TestTheFee:
         services.arc.switch.always = says(200, policy(satoshis, size))
         assert await net.fee_rate() == rate
 
-    async def test_beyond_the_owners_bound_it_is_an_alarm_and_no_fee(
-        self, services: Services, net: ChainServices
-    ) -> None:
-        services.arc.switch.always = says(200, policy(1001, 1000))
-        with pytest.raises(ChainError, match=r"asks for 1001 sat/kB, channel\.fee_rate_cap is 1000"):
+    async def test_beyond_all_sense_it_is_not_believed(self, services: Services, net: ChainServices) -> None:
+        """Else a refund could be made to pay everything to miners."""
+        services.arc.switch.always = says(200, policy(10_000, 1000))
+        assert await net.fee_rate() == 10_000
+        services.arc.switch.always = says(200, policy(10_001, 1000))
+        with pytest.raises(ChainError, match="asks for 10001 sat/kB, more than 10000 are not believed"):
             await net.fee_rate()
 
     @pytest.mark.parametrize("body", [policy(-1, 1000), policy(1, 0), policy(1, -5), policy("1", 1000), {}, [], 5])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bct.bitcoin.chain import Outcome
+from bct.bitcoin.chain import Broadcast, Outcome
 from bct.channel.exposure import (
     FRESH_BLOCK,
     FRESH_SECONDS,
@@ -15,10 +15,13 @@ from bct.channel.exposure import (
     Sighting,
     Unconfirmed,
     cap,
+    heard,
     is_clean,
     is_conflict,
+    judged,
     room,
 )
+from bct.units import Txid
 
 FRESH, CLEAN = 1_000, 100_000
 T0 = 1_800_000_000
@@ -146,3 +149,51 @@ def test_what_the_room_allows_never_passes_the_sums(channels: list[Unconfirmed],
             assert sum(c.paid for c in fresh if c.block == block) <= FRESH_BLOCK
         else:
             assert sum(c.paid for c in after if c.age >= FRESH_SECONDS) <= OLDER_TOTAL
+
+
+# -- what a chain answers, as sightings --------------------------------------------------------------------------------
+
+ACCEPTED, KNOWN, PARKED, CONFLICT, INVALID, UNREACHABLE = Outcome
+
+
+def said(*words: Outcome) -> Broadcast:
+    """What sources a, b, … answered about one transaction."""
+    return Broadcast(Txid(bytes(32)), words[0], said=tuple(zip("abc", words, strict=False)))
+
+
+def test_each_source_behind_one_chain_is_heard_for_itself() -> None:
+    assert heard([said(ACCEPTED, KNOWN)], "chain", T0) == seen(("a", 0, ACCEPTED), ("b", 0, KNOWN))
+    assert heard([Broadcast(Txid(bytes(32)), KNOWN)], "chain", T0) == seen(("chain", 0, KNOWN))
+    assert heard([], "chain", T0) == seen(("chain", 0, KNOWN)), "every part of it is in a block"
+
+
+def test_a_package_is_as_good_as_its_worst_part() -> None:
+    package = [said(ACCEPTED, ACCEPTED), said(CONFLICT, KNOWN), said(ACCEPTED, UNREACHABLE)]
+    assert heard(package, "chain", T0) == seen(("a", 0, CONFLICT), ("b", 0, UNREACHABLE))
+
+
+def test_two_behind_one_chain_twice_are_clean_and_one_of_them_is_not() -> None:
+    """THREATS 58: an index that answers for a broadcaster is no second source."""
+    for second, clean in ((KNOWN, True), (UNREACHABLE, False)):
+        looks = [said(ACCEPTED, second)], [said(KNOWN, second)]
+        sightings = [
+            one for after, look in zip((0, 30), looks, strict=True) for one in heard(look, "chain", T0 + after)
+        ]
+        assert is_clean(sightings) is clean
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ((ACCEPTED, UNREACHABLE), ACCEPTED),
+        ((UNREACHABLE, KNOWN), KNOWN),
+        ((UNREACHABLE, UNREACHABLE), UNREACHABLE),
+        ((ACCEPTED, INVALID), INVALID),
+        ((CONFLICT, ACCEPTED), CONFLICT),
+        ((KNOWN, PARKED), PARKED),
+        ((UNREACHABLE, CONFLICT), CONFLICT),
+    ],
+)
+def test_one_yes_opens_a_channel_and_one_no_does_not(words: tuple[Outcome, ...], outcome: Outcome) -> None:
+    """THREATS 35: broadcasters that disagree."""
+    assert judged(heard([said(*words)], "chain", T0)) is outcome

@@ -16,7 +16,7 @@ Who is believed about what:
   is bridged for `LAG` seconds by what ARC says.
 * **Heights in `history`: WhatsOnChain's word.** The wallet's balance rests on them and nothing else does: a coin is
   proven when it is spent.
-* **The fee: ARC,** up to a bound that the owner set.
+* **The fee: ARC,** up to `HIGHEST_FEE`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from bct.units import Outpoint, Txid, txid_hex
 LAG = 120.0
 """Seconds in which WhatsOnChain may not know yet what was handed to it."""
 POLL = 15.0
-"""Seconds between two looks for a new block."""
+HIGHEST_FEE = 10_000
+"""Satoshis per 1,000 bytes: a hundred times what miners ask. A refund or payment never costs more."""
 _KEPT = 2_000
 _LARGEST_KEPT = 100_000
 _EXPIRY_MIN = 500_000_000  # lock times below are heights
@@ -52,16 +53,13 @@ _EXPIRY_MIN = 500_000_000  # lock times below are heights
 class ChainServices:
     """The services of one network. Use `close` when done."""
 
-    def __init__(
-        self, network: Network, arc: Arc, woc: Woc, headers: Headers, news: News, highest_fee: int, poll: float = POLL
-    ) -> None:
-        """highest_fee: satoshis per 1,000 bytes that ARC may ask."""
+    def __init__(self, network: Network, arc: Arc, woc: Woc, headers: Headers, news: News, poll: float = POLL) -> None:
+        """poll: seconds between two looks for a new block."""
         self._network = network
         self._arc = arc
         self._woc = woc
         self._headers = headers
         self._news = news
-        self._highest_fee = highest_fee
         self._poll = poll
         self._raws: Recent[Txid, bytes] = Recent(_KEPT)
         """Bytes of what a pool or a block has, or had."""
@@ -244,11 +242,8 @@ class ChainServices:
 
     async def fee_rate(self) -> int:
         rate = await self._arc.fee_rate()
-        if rate > self._highest_fee:
-            raise ChainError(
-                f"{self._arc.name} asks for {rate} sat/kB, channel.fee_rate_cap is {self._highest_fee}: look elsewhere "
-                "whether fees have risen before you raise it"
-            )
+        if rate > HIGHEST_FEE:
+            raise ChainError(f"{self._arc.name} asks for {rate} sat/kB, more than {HIGHEST_FEE} are not believed")
         return rate
 
     def events(self) -> AsyncIterator[ChainEvent]:

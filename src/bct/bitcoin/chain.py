@@ -48,6 +48,11 @@ class Broadcast:
     said: tuple[tuple[str, Outcome], ...] = ()
     """What each of several independent sources answered, by name; empty when the chain is one source itself."""
 
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Of each source."""
+        return tuple(outcome for _, outcome in self.said) or (self.outcome,)
+
 
 @dataclass(frozen=True, slots=True)
 class Header:

@@ -7,15 +7,16 @@ block comes: so it is bounded per channel, per address block and over all, and r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bct.bitcoin.chain import GOOD, Outcome
+from bct.bitcoin.chain import GOOD, Broadcast, Outcome
 
 FRESH_SECONDS = 30
 FRESH_TOTAL = 10_000
 FRESH_BLOCK = 2_000
 OLDER_TOTAL = 100_000
+_NO = frozenset((Outcome.CONFLICT, Outcome.PARKED, Outcome.INVALID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,28 @@ class Sighting:
     outcome: Outcome
 
 
+def heard(answers: Sequence[Broadcast], chain: str, at: int) -> list[Sighting]:
+    """What each independent source makes of a whole package, parents before children: its first word that is not good,
+    else its last; of an empty one, all is in blocks. chain: name of the one that was asked, for when it is one source
+    itself."""
+    words: dict[str, Outcome] = {} if answers else {chain: Outcome.KNOWN}
+    for answer in answers:
+        for source, outcome in answer.said or ((chain, answer.outcome),):
+            if source not in words or words[source] in GOOD:
+                words[source] = outcome
+    return [Sighting(source, at, outcome) for source, outcome in words.items()]
+
+
+def judged(sightings: Iterable[Sighting]) -> Outcome:
+    """What several sources say together: one no is believed at once, else one yes is enough."""
+    seen = [s.outcome for s in sightings]
+    yes = next((outcome for outcome in seen if outcome in GOOD), Outcome.UNREACHABLE)
+    return next((outcome for outcome in seen if outcome in _NO), yes)
+
+
 def is_conflict(sightings: Iterable[Sighting]) -> bool:
     """Any source that speaks of a conflict, or holds the transaction back, is believed at once."""
-    return any(s.outcome in (Outcome.CONFLICT, Outcome.PARKED, Outcome.INVALID) for s in sightings)
+    return any(s.outcome in _NO for s in sightings)
 
 
 def is_clean(sightings: Iterable[Sighting]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from bct.bitcoin.chain import GOOD, Broadcast, Chain, Header, Outcome
+from bct.bitcoin.chain import GOOD, Chain, Header, Outcome
 from bct.bitcoin.proof import Beef
 from bct.bitcoin.tx import FINAL, Tx
 from bct.channel import exposure
@@ -61,12 +61,13 @@ class Earning:
         self.answers: set[asyncio.Task[None]] = set()
         """Receipts that are being saved, to be answered then."""
 
-    def saw(self, sighting: Sighting) -> None:
+    def saw(self, sightings: Iterable[Sighting]) -> None:
         """Each source's first answer and its newest are enough to judge by, and every change of mind."""
-        before = [one for one in self.sightings if one.source == sighting.source]
-        if len(before) > 1 and before[-1].outcome is sighting.outcome:
-            self.sightings.remove(before[-1])
-        self.sightings.append(sighting)
+        for sighting in sightings:
+            before = [one for one in self.sightings if one.source == sighting.source]
+            if len(before) > 1 and before[-1].outcome is sighting.outcome:
+                self.sightings.remove(before[-1])
+            self.sightings.append(sighting)
 
     @property
     def outpoint(self) -> Outpoint:
@@ -223,13 +224,14 @@ class Till:
 
     async def _check_funding(self, peer: Peer, session: PayeeSession, effect: CheckFunding) -> None:
         try:
-            found, sighting = await self._examine(effect)
-            if sighting.outcome not in GOOD:
-                effects = session.unfunded(_fault(sighting.outcome), f"the chain says {sighting.outcome.value}")
+            found, sightings = await self._examine(effect)
+            outcome = exposure.judged(sightings)
+            if outcome not in GOOD:
+                effects = session.unfunded(_fault(outcome), f"the chain says {outcome.value}")
             else:
-                cap = await self._cap(found.outpoint, [sighting])
+                cap = await self._cap(found.outpoint, sightings)
                 effects = await self._save(
-                    peer, session, session.funded(found.outpoint, found.capacity, cap), found, sighting
+                    peer, session, session.funded(found.outpoint, found.capacity, cap), found, sightings
                 )
         except RemoteProtocolError as error:
             effects = session.unfunded(Fault.FUNDING_REFUSED, str(error))
@@ -244,7 +246,12 @@ class Till:
         peer.serve()
 
     async def _save(
-        self, peer: Peer, session: PayeeSession, effects: list[Effect], found: funding.Funding, sighting: Sighting
+        self,
+        peer: Peer,
+        session: PayeeSession,
+        effects: list[Effect],
+        found: funding.Funding,
+        sightings: Sequence[Sighting],
     ) -> list[Effect]:
         """Makes the new channel durable, when there is one to save."""
         match effects:
@@ -257,12 +264,12 @@ class Till:
         if not await self._store.add_payee(saved):
             return session.unfunded(Fault.BAD_OPEN, "this offer, or this funding, has opened a channel already")
         earning = Earning(saved, account, _block(peer.connection.remote[0]), self.clock())
-        earning.saw(sighting)
+        earning.saw(sightings)
         self._add(earning)
         log.info("channel opened", channel=str(account.outpoint), capacity=params.capacity, peer=str(peer))
         return session.saved(account, self.now)
 
-    async def _examine(self, effect: CheckFunding) -> tuple[funding.Funding, Sighting]:
+    async def _examine(self, effect: CheckFunding) -> tuple[funding.Funding, list[Sighting]]:
         """What bytes tell, then what the chain says to these very bytes. Raises RemoteProtocolError or ChainError."""
         opening, chain = effect.opening, self._sources[0]
         tip = await chain.tip()
@@ -273,7 +280,7 @@ class Till:
         roots = {header.height: header.merkle_root for header in headers if header}
         found = funding.read(beef, roots, opening.vout, effect.lock, max(opening.fee_rate, self.floor))
         answers = await chain.broadcast(found.raws)
-        return found, Sighting(_name(chain), self.clock(), _worst(answers))
+        return found, exposure.heard(answers, _name(chain), self.clock())
 
     # -- trusting a funding that no block holds ---------------------------------------------------------------------
 
@@ -308,7 +315,7 @@ class Till:
             earning.sightings.clear()
         for source in self._sources:
             answers = await source.broadcast(earning.saved.funding)
-            earning.saw(Sighting(_name(source), self.clock(), _worst(answers)))
+            earning.saw(exposure.heard(answers, _name(source), self.clock()))
         cap = await self._cap(earning.outpoint, earning.sightings)
         if cap != account.cap:
             account.cap = cap
@@ -440,13 +447,6 @@ class Till:
 
 def _name(source: Chain) -> str:
     return f"{type(source).__name__}@{id(source)}"
-
-
-def _worst(answers: Sequence[Broadcast]) -> Outcome:
-    """What the whole package amounts to: the first answer that is not good, else the last."""
-    return next(
-        (a.outcome for a in answers if a.outcome not in GOOD), answers[-1].outcome if answers else Outcome.KNOWN
-    )
 
 
 def _fault(outcome: Outcome) -> Fault:

@@ -81,9 +81,7 @@ class Upkeep:
         await self._lift(Role.PAYEE, earning.outpoint, found, tip)
 
     async def settle_elsewhere(self) -> None:
-        """Our own source is silent: what is due goes to the others."""
-        if len(self._sources) == 1:
-            return
+        """Our own source is silent: what is due goes to whoever still takes it, to the others or to a part of it."""
         await self._till.tick()
         for earning in self._till.by_expiry():
             if earning.state is State.CLOSING:
@@ -145,7 +143,7 @@ class Upkeep:
     async def _hand_over(self, outpoint: Outpoint, raws: Sequence[bytes]) -> None:
         """To every source: the first may have it, and nobody else."""
         answers = await asyncio.gather(*(source.broadcast(raws) for source in self._sources))
-        self._answers[outpoint] = tuple(each[-1].outcome for each in answers)
+        self._answers[outpoint] = tuple(outcome for each in answers for outcome in each[-1].outcomes)
         log.info("handed over", channel=str(outpoint), outcomes=[one.value for one in self._answers[outpoint]])
 
     async def _lift(self, role: Role, outpoint: Outpoint, found: Sight, tip: Header) -> None:
