@@ -22,7 +22,7 @@ from bct.units import Txid
 TOPICS = ("hashblock2", "rawtx2")
 _TX = b"rawtx2"
 _QUIET_MS = 5_000
-_RETRY = 0.25
+_RETRY, _RETRY_LONGEST = 0.25, 8.0
 _RECONNECT_MS = 100
 _QUEUE = 100_000
 """Messages kept for a slow reader; beyond, ZMQ drops some, which the numbering then shows."""
@@ -77,8 +77,10 @@ async def _receive(
 
 
 async def _until_reachable(tip: Callable[[], Awaitable[Header]]) -> Header:
+    pause = _RETRY
     while True:
         try:
             return await tip()
         except ChainError:
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _RETRY_LONGEST)

@@ -44,5 +44,27 @@ def push_signature(signature: bytes) -> bytes:
     return push(compact_to_der(signature) + bytes((SIGHASH_ALL_FORKID,)))
 
 
+def pushed_signatures(script: bytes) -> list[bytes] | None:
+    """The signatures that a script of a stranger's pushes, 64 bytes each; None unless it is exactly what
+    `push_signature` makes of them."""
+    found, rest = [], script
+    while rest:
+        item, rest = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
+        numbers = _numbers(item)
+        if numbers is None:
+            return None
+        found.append(numbers)
+    return found if b"".join(map(push_signature, found)) == script else None
+
+
+def _numbers(item: bytes) -> bytes | None:
+    """r and s of what may be a signature in DER with its sighash byte, 32 bytes each."""
+    if len(item) < 9:
+        return None
+    at = 4 + item[3]
+    r, s = int.from_bytes(item[4:at]), int.from_bytes(item[at + 2 : -1])
+    return r.to_bytes(32) + s.to_bytes(32) if max(r, s) < 1 << 256 else None
+
+
 def p2pkh_unlock(signature: bytes, public: bytes) -> bytes:
     return push_signature(signature) + push(public)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bct.bitcoin.keys import ORDER, PrivateKey, is_public_key, sha256d
-from bct.bitcoin.script import push, push_signature, script_number
+from bct.bitcoin.script import push, push_signature, pushed_signatures, script_number
 from bct.bitcoin.tx import Tx, TxInput, TxOutput, sighash, sighash_preimage
 from bct.units import Outpoint, Satoshi
 
@@ -100,6 +100,12 @@ class Lock:
 def settlement_unlock(payee_signature: bytes, payer_signature: bytes) -> bytes:
     """Both 64-byte signatures as the lock's first way wants them."""
     return push_signature(payee_signature) + push_signature(payer_signature)
+
+
+def read_settlement_unlock(script: bytes) -> tuple[bytes, bytes] | None:
+    """(the payee's signature, the payer's) out of a stranger's script; None unless `settlement_unlock` makes it."""
+    signatures = pushed_signatures(script)
+    return (signatures[0], signatures[1]) if signatures and len(signatures) == 2 else None
 
 
 def refund(lock: Lock, outpoint: Outpoint, capacity: Satoshi, output: TxOutput, payer: PrivateKey) -> Tx:

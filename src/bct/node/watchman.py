@@ -3,8 +3,8 @@
 Who could cheat: a payer that waits for its refund, a payee that settles and goes on taking payments, a network that
 forgets a transaction or takes a block back. So the watchman does not trust that it heard of everything: each look
 starts from what the chain says now about each channel's outpoint (`upkeep`), and the channel that expires first comes
-first. Events only make it look sooner. Every look is bounded, one that fails is followed by the next, and what only a
-person can mend becomes an alarm.
+first. Events only make it look sooner (`rounds`). Every look is bounded, one that fails is followed by the next, and
+what only a person can mend becomes an alarm.
 """
 
 from __future__ import annotations
@@ -16,25 +16,19 @@ from itertools import chain as joined
 
 import structlog
 
-from bct.bitcoin.chain import Chain, Seen, Tip
+from bct.bitcoin.chain import Chain
 from bct.bitcoin.tx import Tx
 from bct.channel import alarms
 from bct.channel.alarms import Outlook
-from bct.channel.patience import Patience
-from bct.errors import BctError, ChainError, RemoteProtocolError, StoreError
+from bct.errors import ChainError, StoreError
 from bct.node.bell import Bell
 from bct.node.purse import Purse
+from bct.node.rounds import Rounds
 from bct.node.till import Till
 from bct.node.upkeep import Upkeep
 from bct.node.wallet import NodeWallet
 
 log = structlog.get_logger()
-
-LOOK_SECONDS = 5.0
-LONGEST_PAUSE = 60.0
-"""Between two looks while the chain cannot be asked."""
-JUMP_SECONDS = 30.0
-"""By how much clock and steady clock may part within one pause before it counts as a jump."""
 
 
 class Watchman:
@@ -57,65 +51,24 @@ class Watchman:
         self._wallet = wallet
         self._bell = bell
         self._steady = steady
-        self._wake = asyncio.Event()
+        self._rounds = Rounds(self._chain, self.look, self._heard, till.clock, steady)
         self._looking = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
         self._looked_at = b""
         """The best block of the last look that came to its end."""
-        self._heard = steady()
-        """When the chain last answered."""
+        self._answered = steady()
+        """When the chain last answered to the end."""
         self.reachable = True
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._run())]
+        self._rounds.start()
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._rounds.stop()
 
-    async def _listen(self) -> None:
-        async for event in self._chain.events():
-            match event:
-                case Tip():
-                    self._wake.set()
-                case Seen(_, raw):
-                    with suppress(RemoteProtocolError):  # nothing that we could have made
-                        self._saw(Tx.parse(raw))
-
-    def _saw(self, tx: Tx) -> None:
+    def _heard(self, tx: Tx) -> bool:
         self._wallet.saw(tx)
         channels = (self._till.earnings, self._purse.spendings)
-        if any(i.outpoint in known for i in tx.inputs for known in channels):
-            self._wake.set()
-
-    # -- when it looks ------------------------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        patience, trouble = Patience(LOOK_SECONDS, LONGEST_PAUSE), ""
-        while True:
-            try:
-                await self.look()
-                patience, trouble = Patience(LOOK_SECONDS, LONGEST_PAUSE), ""
-            except BctError as error:  # whatever it is: the next look is the only thing that can help
-                if error.word() != trouble:  # once, and not at each look
-                    log.warning("the watchman cannot look", text=str(error))
-                trouble = error.word()
-            patience.tried(self._steady())
-            await self._rest(patience.pause)
-
-    async def _rest(self, seconds: float) -> None:
-        """Until something happens, the time is over, or the machine wakes up: then every expiry is nearer at once."""
-        until = self._steady() + seconds
-        while (left := until - self._steady()) > 0 and not self._wake.is_set():
-            ahead = self._till.clock() - self._steady()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(left, LOOK_SECONDS))
-            jump = self._till.clock() - self._steady() - ahead
-            if abs(jump) > JUMP_SECONDS:
-                log.info("the clock has jumped", seconds=round(jump))
-                break
-        self._wake.clear()
+        return any(i.outpoint in known for i in tx.inputs for known in channels)
 
     # -- one look -----------------------------------------------------------------------------------------------------
 
@@ -125,8 +78,8 @@ class Watchman:
             try:
                 await self._look()
                 if not self.reachable:
-                    log.info("the chain answers again", silent=round(self._steady() - self._heard))
-                self.reachable, self._heard = True, self._steady()
+                    log.info("the chain answers again", silent=round(self._steady() - self._answered))
+                self.reachable, self._answered = True, self._steady()
             except ChainError:
                 self.reachable = False
                 await self.upkeep.settle_elsewhere()
@@ -163,7 +116,7 @@ class Watchman:
             self._chain.network,
             till.clock(),
             till.newest,
-            silent=0 if self.reachable else int(self._steady() - self._heard),
+            silent=0 if self.reachable else int(self._steady() - self._answered),
             floor=till.floor,
             cap=till.policy.fee_rate_cap,
             disk_failed=till.disk_failed,
