@@ -16,19 +16,22 @@ from bct.api.titles import Base64, read_torrent, torrent_link
 from bct.errors import BctError, ConfigError, TemporaryError
 from bct.node.daemon import Node
 from bct.node.play import Play
-from bct.node.purse import Quote
+from bct.pay.capacity import Quote
 from bct.title.link import TorrentLink, parse_peer
 from bct.torrent.metainfo import Metainfo
-from bct.units import PieceIndex
 
 OFFER_SECONDS = 5.0
 CHANNELS = 3
 """Payment channels whose fees a play may cost when its owner names no cap: seeders come and go."""
+MORE = 100
+"""Titles that may be announced at most."""
 
 
 class NewPlay(BaseModel):
     """One of link and torrent (the .torrent file, base64). peer: host:port to ask first. max_sats: the most that pieces
-    and miner fees together may cost; by default what the title costs, and the fees of a few payment channels."""
+    and miner fees together may cost; by default what the title costs, and the fees of a few payment channels. more: how
+    many titles are to be watched next, with what is left of that and over the same payment channel if it can be had: it
+    gets room for them, and the default of max_sats as well, as much for each as for this one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,12 +39,14 @@ class NewPlay(BaseModel):
     torrent: Base64 = ""
     peer: str = ""
     max_sats: Annotated[int, Field(ge=0, le=MOST)] | None = None
+    more: Annotated[int, Field(ge=0, le=MORE)] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteView:
-    """price: satoshis a piece. cost: of the pieces that are missing. fees: of one payment channel. locked: what that
-    holds; what of it is not spent comes back."""
+    """price: satoshis a piece. cost: of the pieces that are missing. fees, locked: of the payment channel that would be
+    opened for them; what it holds and is not spent comes back. Where one is open that will do, nothing is locked, and
+    the fees are what its end costs more."""
 
     price: int
     pieces: int
@@ -135,10 +140,10 @@ async def start(node: Node, new: NewPlay) -> tuple[Play, Quote | None]:
     link, metainfo = _what(new)
     if new.peer:
         link = replace(link, peers=(parse_peer(new.peer), *link.peers))
-    play = await node.play(link, new.max_sats, metainfo)
-    quote = await _quote(node, play, link)
+    play = await node.play(link, new.max_sats, metainfo, new.more)
+    quote = await _quote(play, link)
     if new.max_sats is None:
-        play.budget.limit = quote.cost + CHANNELS * quote.fees if quote else 0
+        play.budget.limit = (1 + new.more) * quote.cost + CHANNELS * quote.opening if quote else 0
     return play, quote
 
 
@@ -151,17 +156,13 @@ def _what(new: NewPlay) -> tuple[TorrentLink, Metainfo | None]:
     return link, metainfo
 
 
-async def _quote(node: Node, play: Play, link: TorrentLink) -> Quote | None:
+async def _quote(play: Play, link: TorrentLink) -> Quote | None:
     """What the first offer comes to; None for a title that nobody sells, and for one that is here already."""
-    geometry, store = play.swarm.geometry, play.swarm.store
-    if link.creator is None or play.swarm.complete or geometry is None or store is None:
+    if link.creator is None or play.swarm.complete:
         return None
     with suppress(TemporaryError):
         await play.buyer.asking.first_terms(OFFER_SECONDS)
-    sessions = (seat.session for seat in play.buyer.seats.values())
-    offered = next((session.offered for session in sessions if session and session.offered), None)
-    missing = [PieceIndex(piece) for piece in range(geometry.count) if piece not in store.pieces]
-    return node.purse.quote(offered, missing) if offered else None
+    return play.buyer.deals.quote()
 
 
 def router(node: Node, origin: str) -> APIRouter:
@@ -185,10 +186,11 @@ def router(node: Node, origin: str) -> APIRouter:
         return play_view(node, find(token), origin)
 
     @routes.delete("/api/plays/{token}")
-    async def close(token: str) -> PlayView:
-        """Settles first; what the channels came to is in the answer."""
+    async def close(token: str, keep: bool = False) -> PlayView:
+        """Settles first; what the channels came to is in the answer. keep: they stay open for the next play, and when
+        none wants them, `POST /api/channels/{outpoint}/close` brings their change back."""
         play = find(token)
-        await node.viewer.close(play)
+        await node.viewer.close(play, keep=keep)
         return play_view(node, play, origin)
 
     return routes

@@ -14,7 +14,18 @@ from bct.bitcoin.keys import PrivateKey, verify
 from bct.bitcoin.tx import Tx
 from bct.channel.state import Event, Role, State, move
 from bct.channel.timing import accepts_payments
-from bct.channel.transactions import Commitments, Lines, Params, Totals, commitment, fits, settlement, takes
+from bct.channel.transactions import (
+    Commitments,
+    Lines,
+    Params,
+    Totals,
+    commitment,
+    distinct_payees,
+    fee_at,
+    fits,
+    settlement,
+    takes,
+)
 from bct.errors import Action, FundsError, LocalProtocolError, RemoteProtocolError
 from bct.units import Payees
 
@@ -80,6 +91,13 @@ class Payer:
     def takes(self, payees: Payees) -> bool:
         """Whether the channel has a line for these creators, or can have one more."""
         return payees in self.lines or takes(self.params, (*self.lines, payees))
+
+    def left(self, payees: Payees) -> int:
+        """Satoshis that can at least still be paid to these creators, over a line that may have to be added."""
+        if not self.takes(payees):
+            return 0
+        fee = fee_at(self.params.fee_rate, distinct_payees((*self.lines, payees)) + 2)
+        return max(0, self.params.capacity - self.paid - fee)
 
     def room(self, line: int, price: int) -> bool:
         """Whether one more payment of `price` fits the capacity."""

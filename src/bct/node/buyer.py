@@ -138,8 +138,8 @@ class TitleBuyer:
         seat = self.seats.pop(peer, None)
         for piece in [piece for piece, source in self._coming.items() if source is peer]:
             self._landed(piece)
-        if seat and seat.spending:
-            self._purse.release(seat.spending)
+        if seat:
+            self.deals.gone(seat, peer.fault)
         self.on_change()
         self.pump()
 
@@ -211,9 +211,9 @@ class TitleBuyer:
             self.deals.check_silence(seat, now)
         self.pump()
 
-    async def close(self, seconds: float) -> None:
-        """Asks for nothing more, and settles once what was paid for has come (`Deals.close`)."""
-        self.deals.closing = True
+    async def close(self, seconds: float, *, keep: bool) -> None:
+        """Asks for nothing more, and settles once what was paid for has come (`Deals.close`). keep: does not settle."""
+        self.deals.closing, self.deals.keeps = True, keep
         with suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), min(LAND_SECONDS, seconds))
         await self.deals.close(seconds)

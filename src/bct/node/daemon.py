@@ -25,7 +25,7 @@ from bct.node.bell import Bell
 from bct.node.hub import Hub
 from bct.node.library import Library, Publication
 from bct.node.play import Play
-from bct.node.purse import Purse
+from bct.node.purse import Purse, Spending
 from bct.node.till import Till
 from bct.node.viewer import Viewer
 from bct.node.wallet import NodeWallet
@@ -51,7 +51,8 @@ log = structlog.get_logger()
 
 OFFER_SECONDS = 10.0
 RENEW_SECONDS = 3600.0
-_UNSETTLED = {State.OPENING, State.OPEN, State.CLOSING}
+_UNASKED = {State.OPENING, State.OPEN}
+_UNSETTLED = _UNASKED | {State.CLOSING}
 
 
 @dataclass(frozen=True)
@@ -220,17 +221,31 @@ class Node:
         finally:
             self.viewer.leave(swarm, buyer)
 
-    async def play(self, link: TorrentLink, max_sats: int | None, metainfo: Metainfo | None = None) -> Play:
-        return await self.viewer.play(link, max_sats, metainfo)
+    async def play(
+        self, link: TorrentLink, max_sats: int | None, metainfo: Metainfo | None = None, more: int = 0
+    ) -> Play:
+        return await self.viewer.play(link, max_sats, metainfo, more)
 
     # -- channels -----------------------------------------------------------------------------------------------------
 
     async def close_channel(self, outpoint: Outpoint) -> None:
-        """Settles a channel we earn on, now. Raises ConfigError for one that is not known."""
-        earning = self.till.earnings.get(outpoint)
-        if earning is None:
-            raise ConfigError(f"no payment channel {outpoint} is earned on here: bct channels list shows them")
-        await self.till.settle(earning, "asked")
+        """Settles a channel now: one we earn on, or one we pay over and no play uses. Raises ConfigError for any other
+        one, TemporaryError when its seeder cannot be brought to it, WalletLockedError."""
+        if earning := self.till.earnings.get(outpoint):
+            await self.till.settle(earning, "asked")
+        elif spending := self.purse.spendings.get(outpoint):
+            await self._close_spending(spending)
+        else:
+            raise ConfigError(f"no payment channel {outpoint} is known here: bct channels list shows them")
+
+    async def _close_spending(self, spending: Spending) -> None:
+        if spending.in_use:
+            raise ConfigError(f"a play uses the payment channel {spending.outpoint}: it is settled when that is closed")
+        if spending.payer.state in _UNASKED and not await self.viewer.settle(spending):
+            raise TemporaryError(
+                f"the seeder at {spending.saved.host}:{spending.saved.port} does not settle {spending.outpoint} now. "
+                "It does when it has heard nothing for a while; failing that, the change comes back at the expiry"
+            )
 
     async def refund_channel(self, outpoint: Outpoint) -> None:
         """Takes back a channel we spend on whose expiry has passed. Raises ConfigError, TemporaryError when it is too

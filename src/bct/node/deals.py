@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from bct.channel.state import State
-from bct.errors import BctError, FundsError, StoreError, TemporaryError
+from bct.errors import BctError, FundsError, RemoteProtocolError, StoreError, TemporaryError
 from bct.node.asking import Asking
 from bct.node.peer import Peer
 from bct.node.purse import Purse, Spending
@@ -25,6 +25,7 @@ from bct.node.receipts import Receipts
 from bct.node.seat import Seat
 from bct.node.swarm import Swarm
 from bct.pay.budget import Budget
+from bct.pay.capacity import Quote
 from bct.pay.messages import CloseReason, PiecePayment
 from bct.pay.payer_session import (
     Closed,
@@ -36,6 +37,7 @@ from bct.pay.payer_session import (
     PayerSession,
     Ready,
     Refused,
+    Stage,
     Unsigned,
 )
 from bct.pay.window import Window
@@ -79,6 +81,8 @@ class Deals:
         self.channels: list[Spending] = []
         """Every payment channel that was opened or resumed for this play."""
         self.closing = False
+        self.keeps = False
+        """Its channels stay open when it closes: for another play."""
         self._loop = loop
         self._swarm = swarm
         self._purse = purse
@@ -98,7 +102,7 @@ class Deals:
                 seat.settling_since = None
                 self._agreed(seat, opened, missed)
                 self.receipts.say_again(seat)
-                if self.closing:
+                if self.closing and not self.keeps:
                     self._say_close(seat)
             case LineNeeded(missed):
                 self._agreed(seat, (), missed)
@@ -178,6 +182,13 @@ class Deals:
             self._spawn(self._titles.note_misstep(seat.session.context.seeder_key, why, self._purse.now))
         self._loop.on_change()
 
+    def gone(self, seat: Seat, fault: RemoteProtocolError | None) -> None:
+        """The connection is over. fault: of the seeder, if that ended it. A channel that it could not show to be as we
+        know it, or we could not, is not offered to it again: the same would come of it."""
+        if fault and seat.session and seat.session.stage is Stage.RESUMING:
+            self._decline(seat)
+        self.let_go(seat)
+
     def check_silence(self, seat: Seat, now: float) -> None:
         """Gives up on a seeder that does not answer. now: steady seconds."""
         if seat.spending and seat.settling_since is not None and now - seat.settling_since > ANSWER_SECONDS:
@@ -250,29 +261,48 @@ class Deals:
         seats = [seat for seat in self._loop.seats.values() if not seat.useless]
         if any(seat.settling or (seat.spending and seat.session and seat.session.ready) for seat in seats):
             return
-        for seat in seats:
-            session = seat.session
-            if session is None or session.offered is None or seat.spending:
-                continue
-            terms = session.offered.terms
+        for seat, session, offered in self._offers():
+            terms = offered.terms
             if any(terms.price_of(piece) and seat.peer.has(piece) for piece in missing()):
                 seat.wait()
-                self._spawn(self._engage(seat, session, session.offered))
+                self._spawn(self._engage(seat, session, offered))
                 return
+
+    def _offers(self) -> list[tuple[Seat, PayerSession, Offered]]:
+        """Of seeders that have no channel here, in the order in which they are to get one: those first with whom one is
+        open from before."""
+        found = [
+            (seat, seat.session, seat.session.offered)
+            for seat in self._loop.seats.values()
+            if seat.session and seat.session.offered and not seat.spending and not seat.useless
+        ]
+        return sorted(found, key=lambda offer: not self._purse.usable(offer[1].context.seeder_key, offer[2].terms, ()))
+
+    def quote(self) -> Quote | None:
+        """What is missing, from the seeder that would be paid first; None while nobody has offered it."""
+        for _, session, offered in self._offers():
+            return self._purse.quote(session.context.seeder_key, offered, self._lacking(), self.budget)
+        return None
+
+    def _lacking(self) -> list[PieceIndex]:
+        """Every piece that is not here."""
+        geometry, store = self._swarm.geometry, self._swarm.store
+        if geometry is None or store is None:
+            return []
+        return [PieceIndex(i) for i in range(geometry.count) if i not in store.pieces]
 
     async def _engage(self, seat: Seat, session: PayerSession, offered: Offered) -> None:
         """Resumes the channel we have with this seeder, or opens one."""
-        peer, geometry, store = seat.peer, self._swarm.geometry, self._swarm.store
-        if geometry is None or store is None:
+        peer, geometry = seat.peer, self._swarm.geometry
+        if geometry is None:
             return
         seat.window = Window(offered.terms.price, geometry.piece_length)
-        missing = [PieceIndex(i) for i in range(geometry.count) if i not in store.pieces]
         if await self._titles.missteps(session.context.seeder_key) >= MISSTEPS:
             self._pass_over(seat, TemporaryError("the only seeder that answers has kept money before"))
             return
         try:
             message, seat.spending = await self._purse.engage(
-                session, offered, peer.connection.remote, missing, self.budget, self._loop.playing_time()
+                session, offered, peer.connection.remote, self._lacking(), self.budget, self._loop.playing_time()
             )
         except FundsError as error:
             self._pass_over(seat, error)
@@ -304,15 +334,18 @@ class Deals:
             seat.peer.flush()
 
     async def close(self, seconds: float) -> None:
-        """Closes every channel that is in use here, as soon as it is open, and waits so long for each to be settled,
-        those included that their seeders have closed already."""
+        """Closes every channel that is in use here, unless they are kept, as soon as it is open, and waits so long for
+        each to be settled, those included that their seeders have closed already."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                for seat in self._loop.seats.values():
+                for seat in [] if self.keeps else self._loop.seats.values():
                     self._say_close(seat)
-                closing = [one for one in self.channels if one.in_use or one.payer.state is State.CLOSING]
+                closing = [one for one in self.channels if self._ends(one)]
                 await asyncio.gather(*(spending.over.wait() for spending in closing))
+
+    def _ends(self, spending: Spending) -> bool:
+        return spending.payer.state is State.CLOSING or (spending.in_use and not self.keeps)
 
     def _say_close(self, seat: Seat) -> None:
         if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:

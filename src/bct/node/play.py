@@ -136,10 +136,10 @@ class Play:
                 missing = self.buyer.waiting_for or f"piece {piece}, which no peer sends"
                 raise TemporaryError(f"nothing has come for {PATIENCE:.0f} s; what lacks is {missing}") from None
 
-    async def close(self, seconds: float) -> None:
+    async def close(self, seconds: float, *, keep: bool) -> None:
         """Ends its readers, settles, and forgets the peers that were needed for this play alone. seconds: how long to
-        wait for seeders to settle."""
+        wait for seeders to settle. keep: its payment channels stay open, for another play."""
         self._closed = True
         self._news.set()
-        await self.buyer.close(seconds)
+        await self.buyer.close(seconds, keep=keep)
         self.buyer.stop()

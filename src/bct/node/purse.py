@@ -25,15 +25,15 @@ from bct.channel.payer import Payer
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.channel.store import ChannelStore, SavedPayer
 from bct.channel.timing import accepts_payments, check_clock, expiry_for, may_refund, now_of
-from bct.channel.transactions import Params, distinct_payees, fee_at
+from bct.channel.transactions import Params
 from bct.config import ChannelConfig
 from bct.errors import FundsError, RemoteProtocolError
 from bct.node.wallet import NodeWallet
-from bct.pay import records
+from bct.pay import capacity, records
 from bct.pay.budget import Budget
+from bct.pay.capacity import Quote
 from bct.pay.ledger import Ledger
 from bct.pay.messages import Message, Resume
-from bct.pay.offers import least_capacity
 from bct.pay.payer_receipts import PayerReceipts
 from bct.pay.payer_session import Offered, PayerSession
 from bct.pay.receipt_store import ReceiptStore, SavedReceipt
@@ -50,21 +50,6 @@ LOCK_SIZE = 212
 RESERVE_PIECES = 32
 """How far ahead the durable mark runs: one sync of the disk for so many payments."""
 _OUT = frozenset((State.OPEN, State.CLOSING, State.SETTLED, State.REFUNDED))
-FEE_SHARE = 0.25
-FEE_MOST = 200
-"""Fees above both a quarter of the capacity and 200 sat are refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """What the missing pieces of a title cost, in satoshis. fees: of one payment channel, from funding to its dearer
-    end. locked: its capacity; what of it is not spent comes back."""
-
-    price: int
-    pieces: int
-    cost: int
-    fees: int
-    locked: int
 
 
 @dataclass(slots=True)
@@ -87,6 +72,8 @@ class Spending:
     payer: Payer
     receipts: PayerReceipts
     pieces: set[tuple[Infohash, PieceIndex]] = field(default_factory=set)
+    title: Infohash | None = None
+    """One that its seeder has: a connection to it names a torrent."""
     fees: int = 0
     """Committed to miners when it was opened, in this run of the node."""
     in_use: bool = False
@@ -157,7 +144,8 @@ class Purse:
 
     def _add(self, saved: SavedPayer, told: Told, receipts: Iterable[SavedReceipt] = ()) -> Spending:
         payer, pieces = restore(saved, told)
-        spending = Spending(saved, payer, PayerReceipts(saved.params.outpoint, receipts), pieces)
+        title = next((title for title, _ in pieces), None)
+        spending = Spending(saved, payer, PayerReceipts(saved.params.outpoint, receipts), pieces, title)
         self.spendings[spending.outpoint] = spending
         self._known.append((saved.anchor, saved.params.outpoint.index))
         if not self._wallet.locked:
@@ -168,6 +156,10 @@ class Purse:
     def by_expiry(self) -> list[Spending]:
         """The most urgent first."""
         return sorted(self.spendings.values(), key=lambda spending: spending.payer.params.lock.expiry)
+
+    def idle(self) -> list[Spending]:
+        """Open, and used by no connection: their seeders can be asked to settle. None while the wallet is locked."""
+        return [] if self._wallet.locked else list(filter(_is_idle, self.spendings.values()))
 
     def addresses(self) -> list[paths.Path]:
         """Where change and refund of our channels come in, those that are long over included: the coins may be there
@@ -188,27 +180,23 @@ class Purse:
         """RESUME of the channel we have with this seeder, or OPEN of a new one. missing: pieces that are not here.
         playing_time: seconds of film still to be shown, as far as that is known. Raises FundsError when the wallet or
         the budget has too little."""
-        old = self._usable(session.context.seeder_key, offered.terms, missing)
+        old = self.usable(session.context.seeder_key, offered.terms, missing)
         if old is not None:
-            old.in_use = True
+            old.in_use, old.title = True, offered.terms.infohash
             return session.resume(old.payer, self.key(old), self._handle()), old
         return await self._open(session, offered, address, offered.terms.remaining(missing), budget, playing_time)
 
-    def _usable(self, seeder: bytes, terms: Terms, missing: Sequence[PieceIndex]) -> Spending | None:
-        """One that has paid for missing pieces, be it full or old; else one with room and time for one more."""
+    def usable(self, seeder: bytes, terms: Terms, missing: Sequence[PieceIndex]) -> Spending | None:
+        """A channel with this seeder that can be resumed: one that has paid for missing pieces, be it full or old; else
+        one with room and time for one more."""
         ours = [
-            spending
-            for spending in self.spendings.values()
-            if spending.saved.seeder == seeder
-            and not spending.in_use
-            and not spending.unknown
-            and spending.payer.state in (State.OPENING, State.OPEN)
+            spending for spending in self.spendings.values() if spending.saved.seeder == seeder and _is_idle(spending)
         ]
         owed = (one for one in ours if any(one.has_bought(terms.infohash, piece) for piece in missing))
         roomy = (
             one
             for one in ours
-            if accepts_payments(one.payer.params.lock.expiry, self.now) and one.payer.room(0, terms.price)
+            if accepts_payments(one.payer.params.lock.expiry, self.now) and one.payer.left(terms.payees) >= terms.price
         )
         return next(joined(owed, roomy), None)
 
@@ -225,17 +213,14 @@ class Purse:
         tip = await self._chain.tip()
         check_clock(self._clock(), tip, self._chain.network)
         rate = self._rate(offered)
-        end_fee = _end_fee(rate, len(terms.payees.hashes))
-        left = budget.left()
-        if left is not None:
-            remaining = min(remaining, left - end_fee - self._wallet.funding_fee(LOCK_SIZE, rate))
-        capacity = self._capacity(rate, offered, remaining)
-        expiry = expiry_for(now_of(self._clock(), tip), playing_time, self.config.lifetime)
+        end_fee = capacity.end_fee(rate, len(terms.payees.hashes))
+        locked = self._to_lock(offered, rate, remaining, budget)
+        expiry = expiry_for(now_of(self._clock(), tip), (1 + budget.more) * playing_time, self.config.lifetime)
         funded = await self._wallet.fund(
-            capacity, LOCK_SIZE, rate, lambda anchor, vout: self._lock(anchor, vout, offer.payee, expiry).script()
+            locked, LOCK_SIZE, rate, lambda anchor, vout: self._lock(anchor, vout, offer.payee, expiry).script()
         )
         try:
-            self._check_fees(funded.fee + end_fee, capacity)
+            capacity.check_fees(funded.fee + end_fee, locked)
             budget.commit(funded.fee + end_fee)
         except FundsError:
             self._wallet.release_coins(funded.coins)
@@ -243,7 +228,7 @@ class Purse:
         outpoint = Outpoint(funded.tx.txid, funded.vout)
         lock = self._lock(funded.anchor, funded.vout, offer.payee, expiry)
         change = self._wallet.key(paths.channel_change(funded.anchor, funded.vout)).hash
-        params = Params(outpoint, capacity, lock, change, PubKeyHash(offer.payout), rate, offer.max_outputs)
+        params = Params(outpoint, locked, lock, change, PubKeyHash(offer.payout), rate, offer.max_outputs)
         host, port = address
         saved = SavedPayer(
             params, funded.anchor, terms.payees, session.context.seeder_key, host, port, funded.tx.serialize(),
@@ -251,22 +236,26 @@ class Purse:
         )  # fmt: skip
         await self._store.add_payer(saved)
         spending = self._add(saved, Told())
-        spending.in_use, spending.fees = True, funded.fee + end_fee
-        log.info("channel opening", channel=str(outpoint), capacity=capacity, fee=funded.fee)
+        spending.in_use, spending.title, spending.fees = True, terms.infohash, funded.fee + end_fee
+        log.info("channel opening", channel=str(outpoint), capacity=locked, fee=funded.fee)
         message = session.open(
             spending.payer, self.key(spending), self._handle(), funded.vout, funded.beef, self.config.idle
         )
         return message, spending
 
-    def quote(self, offered: Offered, missing: Iterable[PieceIndex]) -> Quote:
-        """What the missing pieces would cost from this seeder, over one new channel paid from one coin."""
+    def quote(self, seeder: bytes, offered: Offered, missing: Sequence[PieceIndex], budget: Budget) -> Quote:
+        """What the missing pieces would cost from this seeder: over the channel that we have with it, and over a new
+        one, paid from one coin, as far as that has no room."""
         terms, rate = offered.terms, self._rate(offered)
-        paid = [piece for piece in missing if not terms.is_free(piece)]
-        cost = terms.remaining(paid)
-        if not cost:
-            return Quote(terms.price, 0, 0, 0, 0)
-        fees = self.fees(len(terms.payees.hashes), rate)
-        return Quote(terms.price, len(paid), cost, fees, self._capacity(rate, offered, cost))
+        pieces = [piece for piece in missing if not terms.is_free(piece)]
+        cost, opening = terms.remaining(pieces), self.fees(len(terms.payees.hashes), rate)
+        old = self.usable(seeder, terms, missing)
+        held = old.payer.left(terms.payees) if old else 0
+        fees = capacity.line_fee(old.payer.params.fee_rate, old.payer.lines, terms.payees) if old else 0
+        if cost <= held:
+            return Quote(terms.price, len(pieces), cost, fees if cost else 0, 0, opening)
+        locked = self._to_lock(offered, rate, cost - held, budget)
+        return Quote(terms.price, len(pieces), cost, fees + opening, locked, opening)
 
     def _rate(self, offered: Offered) -> int:
         return max(offered.offer.fee_rate, self.config.fee_rate, self.floor)
@@ -274,21 +263,22 @@ class Purse:
     def fees(self, payees: int, rate: int | None = None) -> int:
         """What one channel that pays so many creators costs in miner fees, funding and end. rate: ours unless said."""
         rate = rate or max(self.config.fee_rate, self.floor)
-        return self._wallet.funding_fee(LOCK_SIZE, rate) + _end_fee(rate, payees)
+        return self._wallet.funding_fee(LOCK_SIZE, rate) + capacity.end_fee(rate, payees)
 
-    @staticmethod
-    def _capacity(rate: int, offered: Offered, remaining: int) -> Satoshi:
-        terms, creators = offered.terms, len(offered.terms.payees.hashes)
-        least = least_capacity(rate, terms.price, creators)
-        return Satoshi(max(remaining + fee_at(rate, creators + 2), offered.offer.capacity_min, least))
+    def _to_lock(self, offered: Offered, rate: int, cost: int, budget: Budget) -> Satoshi:
+        """For pieces that cost so much, and as much for each title that follows, as far as cap and wallet reach."""
+        left = budget.left()
+        most = left - self.fees(len(offered.terms.payees.hashes), rate) if left is not None else None
+
+        def room_for(titles: int) -> Satoshi:
+            wanted = titles * cost
+            return capacity.to_lock(offered, rate, wanted if most is None else min(wanted, most), titles)
+
+        row = room_for(1 + budget.more)
+        return row if self._wallet.affords(row, LOCK_SIZE, rate) else room_for(1)
 
     def _lock(self, anchor: Outpoint, vout: int, payee: bytes, expiry: int) -> Lock:
         return Lock(self._wallet.key(paths.channel_payer(anchor, vout)).public, payee, expiry)
-
-    @staticmethod
-    def _check_fees(fees: int, capacity: int) -> None:
-        if fees > FEE_SHARE * capacity and fees > FEE_MOST:
-            raise FundsError(f"miner fees of {fees} sat for a channel of {capacity} sat are out of proportion")
 
     def key(self, spending: Spending) -> PrivateKey:
         """The payer key of a channel. Raises WalletLockedError."""
@@ -316,8 +306,8 @@ class Purse:
     async def lined(self, spending: Spending, line: int, budget: Budget) -> None:
         """Makes the newest line durable before it is added on the wire. Raises FundsError when the dearer settlement,
         with the line's outputs in it, would pass the budget."""
-        lines, rate = spending.payer.lines, spending.payer.params.fee_rate
-        budget.commit(_end_fee(rate, distinct_payees(lines)) - _end_fee(rate, distinct_payees(lines[:line])))
+        lines = spending.payer.lines
+        budget.commit(capacity.line_fee(spending.payer.params.fee_rate, lines[:line], lines[line]))
         record = Lined(spending.outpoint, line, lines[line])
         await self._ledger.wait(self._ledger.append(records.encode(record)))
 
@@ -431,9 +421,8 @@ class Purse:
             await self._ledger.wait(sequences[-1])
 
 
-def _end_fee(rate: int, payees: int) -> int:
-    """Of a settlement or a refund, whichever is dearer."""
-    return max(fee_at(rate, payees + 2), -(-REFUND_SIZE * rate // 1000))
+def _is_idle(spending: Spending) -> bool:
+    return not spending.in_use and not spending.unknown and spending.payer.state in (State.OPENING, State.OPEN)
 
 
 def _purchases() -> defaultdict[Infohash, Purchase]:

@@ -9,11 +9,12 @@ from contextlib import suppress
 import structlog
 
 from bct.errors import BctError, ConfigError, TemporaryError
+from bct.node import errand
 from bct.node.buyer import TitleBuyer
 from bct.node.dialer import Dialer
 from bct.node.hub import Hub
 from bct.node.play import Play
-from bct.node.purse import Purse
+from bct.node.purse import Purse, Spending
 from bct.node.swarm import Swarm
 from bct.pay.budget import Budget
 from bct.title.link import TorrentLink
@@ -50,22 +51,25 @@ class Viewer:
         self._ticker = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
-        """Every play is settled."""
+        """Every play is settled, and every payment channel that none of them uses."""
         if self._ticker:
             self._ticker.cancel()
-        await asyncio.gather(*(self.close(play, STOP_SECONDS) for play in list(self.plays.values())))
+        idle = (self.settle(spending, STOP_SECONDS) for spending in self._purse.idle())
+        await asyncio.gather(*idle, *(self.close(play, STOP_SECONDS) for play in list(self.plays.values())))
 
     # -- from a link to a play ----------------------------------------------------------------------------------------
 
-    async def play(self, link: TorrentLink, max_sats: int | None, metainfo: Metainfo | None = None) -> Play:
-        """A play of this title, ready to be read. metainfo: when a .torrent file came with it.
+    async def play(
+        self, link: TorrentLink, max_sats: int | None, metainfo: Metainfo | None = None, more: int = 0
+    ) -> Play:
+        """A play of this title, ready to be read. metainfo: when a .torrent file came with it. more: as in `Budget`.
 
         Raises TemporaryError when no peer of the link answers, ConfigError when the title is being played already.
         """
         if any(play.swarm.infohash == link.infohash for play in self.plays.values()):
             raise ConfigError("this title is being played already: close that play first (bct status shows it)")
         started = self._hub.clock()
-        budget = Budget(max_sats)
+        budget = Budget(max_sats, more)
         swarm, buyer = await self.find(link, budget, metainfo)
         play = Play(self._hub.random(16).hex(), swarm, buyer, budget, self._hub.clock)
         play.started = started
@@ -139,15 +143,21 @@ class Viewer:
 
     # -- while it runs, and after -------------------------------------------------------------------------------------
 
-    async def close(self, play: Play, seconds: float = CLOSE_SECONDS) -> None:
-        """Settles what the play opened; what was bought stays here."""
+    async def close(self, play: Play, seconds: float = CLOSE_SECONDS, *, keep: bool = False) -> None:
+        """Settles what the play opened or resumed; what was bought stays here. keep: payment channels stay open
+        instead, for the next play; `settle` ends those that none wants."""
         if self.plays.pop(play.token, None) is None:
             return
-        await play.close(seconds)
+        cut_off = [] if keep else [one for one in self._purse.idle() if one in play.buyer.deals.channels]
+        await asyncio.gather(play.close(seconds, keep=keep), *(self.settle(one, seconds) for one in cut_off))
         self.leave(play.swarm, play.buyer)
         if play.swarm.store:
             await asyncio.to_thread(play.swarm.store.sync)
         log.info("play closed", title=play.swarm.infohash.hex(), pieces=play.budget.pieces, fees=play.budget.fees)
+
+    async def settle(self, spending: Spending, seconds: float = CLOSE_SECONDS) -> bool:
+        """Has a payment channel settled that no play uses; whether it was. Raises WalletLockedError."""
+        return await errand.settle(self._hub, self._purse, spending, seconds)
 
     async def _tick(self) -> None:
         ticks = 0

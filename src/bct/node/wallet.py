@@ -16,7 +16,7 @@ from bct.bitcoin.merkle import MerklePath
 from bct.bitcoin.proof import Beef
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx
-from bct.errors import ChainError, WalletLockedError
+from bct.errors import ChainError, FundsError, WalletLockedError
 from bct.units import Outpoint, PubKeyHash, Satoshi, Txid
 from bct.wallet import coins as choosing
 from bct.wallet.coins import MAX_ANCESTORS, Stuck, Want
@@ -114,6 +114,14 @@ class NodeWallet:
         """What a funding transaction with one input, one such output and change costs."""
         size = 10 + 148 + Want(Satoshi(0), script_size).size + Want(Satoshi(0)).size
         return choosing.fee_for(size, rate)
+
+    def affords(self, value: Satoshi, script_size: int, rate: int) -> bool:
+        """Whether `fund` would find the coins."""
+        try:
+            choosing.select(self._wallet.spendable, [Want(value, script_size)], rate)
+        except FundsError:
+            return False
+        return True
 
     async def fund(
         self, value: Satoshi, script_size: int, rate: int, make_script: Callable[[Outpoint, int], bytes]

@@ -10,10 +10,12 @@ from bct.errors import FundsError
 
 
 class Budget:
-    """limit: satoshis; None for no cap."""
+    """limit: satoshis; None for no cap. more: how many titles are to be watched next with what is left of it. A payment
+    channel gets room for them as well: as much for each as for this one, for all that is known."""
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, more: int = 0) -> None:
         self.limit = limit
+        self.more = more
         self.pieces = 0
         """Satoshis signed for pieces."""
         self.fees = 0

@@ -135,9 +135,10 @@ class PayerSession:
     """One connection, one torrent, at most one payment channel at a time."""
 
     def __init__(
-        self, context: Context, creator: bytes, infohash: Infohash, lowest_sequence: int, fee_rate_cap: int
+        self, context: Context, creator: bytes | None, infohash: Infohash, lowest_sequence: int, fee_rate_cap: int
     ) -> None:
-        """creator: the 33-byte key that came with the link. lowest_sequence: the newest terms seen of this torrent."""
+        """creator: the 33-byte key that came with the link; None where nothing is bought, and offers are not heeded.
+        lowest_sequence: the newest terms seen of this torrent."""
         self.context = context
         self.offered: Offered | None = None
         self.payer: Payer | None = None
@@ -163,7 +164,7 @@ class PayerSession:
         """One message of the seeder's; what happened. Raises RemoteProtocolError."""
         match message:
             case Offer():
-                return self._offer(message, now)
+                return self._offer(message, self._creator, now) if self._creator else None
             case PaymentAck():
                 return None
             case _ if isinstance(message, _Answer):
@@ -198,12 +199,12 @@ class PayerSession:
                 self._end()
                 return Failed(code, text.decode(errors="replace"), unknown)
 
-    def _offer(self, offer: Offer, now: int) -> Happening:
+    def _offer(self, offer: Offer, creator: bytes, now: int) -> Happening:
         terms = title_terms.decode(offer.terms)
         offers.check_offer(offer, terms, self.context, self._fee_rate_cap)
         title_terms.check(
             terms,
-            creator=self._creator,
+            creator=creator,
             network=self.context.network,
             infohash=self._infohash,
             now=now,
