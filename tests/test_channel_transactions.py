@@ -226,4 +226,5 @@ def test_a_channel_has_at_most_32_lines() -> None:
     """Else a viewer could make each of its payments cost us milliseconds, at 80 bytes each."""
     lines = tuple(Payees.of((ALICE, points)) for points in range(1, MAX_LINES + 2))
     assert takes(params(), lines[:MAX_LINES])
+    assert MAX_LINES == 32
     assert not takes(params(), lines)

@@ -16,6 +16,7 @@ from bct.node.daemon import Node
 from bct.node.library import Publication
 from bct.node.play import Play
 from bct.node.seller import TitleSeller
+from bct.pay.ledger import Ledger
 from bct.title import terms as title_terms
 from bct.title.link import TorrentLink
 from bct.title.ranges import PieceRange
@@ -64,6 +65,49 @@ async def test_a_film_is_bought_piece_by_piece_and_settled_60_to_40(
         place = await chain.place(settlement.txid)
         assert place is not None
         assert place.confirmations == 1
+
+
+class Gated:
+    """A ledger whose disk takes its time: nothing is durable before `gate` opens."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.synced = 0
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+
+    def append(self, payload: bytes) -> int:
+        return self.ledger.append(payload)
+
+    async def wait(self, sequence: int) -> None:
+        self.asked.set()
+        await self.gate.wait()
+        await self.ledger.wait(sequence)
+        self.synced = self.ledger.synced
+
+
+async def test_nothing_is_signed_while_the_mark_above_it_is_being_saved(
+    tmp_path: Path, chain: ChainNode, miner: RegtestMiner
+) -> None:
+    """THREATS 26: the mark stands in memory already; whatever happens meanwhile, it does not count before the disk
+    has it."""
+    async with running_node(tmp_path / "seeder", chain) as seeder, running_node(tmp_path / "viewer", chain) as viewer:
+        await fund(viewer, miner)
+        link, film = await publish(seeder, tmp_path / "seeder", 16)
+        viewer.purse._ledger = ledger = Gated(viewer.purse._ledger)
+        play = await viewer.play(link, None)
+        watching = asyncio.create_task(watch(play))
+        async with asyncio.timeout(20):
+            await ledger.asked.wait()
+        (spending,) = viewer.purse.spendings.values()
+        for _ in range(10):
+            play.buyer.pump()
+            await asyncio.sleep(0)
+        standing = spending.payer.reserved[0] > 0, spending.payer.paid, play.budget.pieces
+        ledger.gate.set()
+        assert standing == (True, 0, 0)
+        async with asyncio.timeout(20):
+            assert await watching == film
+        await viewer.viewer.close(play)
 
 
 async def test_a_seeder_that_trusts_a_fresh_funding_with_little_is_paid_later_not_distrusted(
