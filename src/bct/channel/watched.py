@@ -98,7 +98,7 @@ def check(watched: Watched) -> Checked:
     if sum(output.value for output in settlement.outputs) > locked.value:
         raise _bad(f"the settlement pays out more than the {locked.value} sat that are locked")
     _check_signatures(settlement, lock, locked.value)
-    return Checked(watched, spent.outpoint, locked.value, lock, settlement, _paid(settlement, watched.change))
+    return Checked(watched, spent.outpoint, locked.value, lock, settlement, paid_to_others(settlement, watched.change))
 
 
 def _check_shape(settlement: Tx) -> None:
@@ -133,10 +133,11 @@ def check_time(checked: Checked, now: int) -> None:
 def is_newer(new: Checked, old: Checked) -> bool:
     """Whether more was paid when `new` was signed than when `old` was. Both are of one channel; where its change goes
     is what was said first, or an old one could be dressed up as new."""
-    return _paid(new.settlement, old.watched.change) > old.paid
+    return paid_to_others(new.settlement, old.watched.change) > old.paid
 
 
-def _paid(settlement: Tx, change: PubKeyHash) -> int:
+def paid_to_others(settlement: Tx, change: PubKeyHash) -> int:
+    """Satoshis to everybody but the payer, whose change goes to `change`."""
     return sum(output.value for output in settlement.outputs if output.script != p2pkh(change))
 
 

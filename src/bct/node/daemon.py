@@ -24,8 +24,10 @@ from bct.errors import BctError, ConfigError, TemporaryError, WalletLockedError
 from bct.node.bell import Bell
 from bct.node.hub import Hub
 from bct.node.library import Library, Publication
+from bct.node.lookout import Lookout, WatchedStore
 from bct.node.play import Play
 from bct.node.purse import Purse, Spending
+from bct.node.teller import Teller, WatchPost
 from bct.node.till import Till
 from bct.node.viewer import Viewer
 from bct.node.wallet import NodeWallet
@@ -60,7 +62,9 @@ class Parts:
     """The back-ends a node is built of. sources: chains, ours first. earned, spent: what the two ledgers tell.
 
     payout: where earnings go, known also while the wallet is locked. random: so many bytes from the system. steady,
-    unix: seconds of a clock that only goes forward, and of the machine's own, which may be wrong.
+    unix: seconds of a clock that only goes forward, and of the machine's own, which may be wrong. posts: the ways to
+    watchmen elsewhere who are told what is earned here. watched: what others hand over, where this node is a watchman
+    for them.
     """
 
     sources: Sequence[Chain]
@@ -79,6 +83,8 @@ class Parts:
     close: Callable[[], Awaitable[None]]
     steady: Callable[[], float] = time.monotonic
     unix: Callable[[], float] = time.time
+    posts: Sequence[WatchPost] = ()
+    watched: WatchedStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,9 @@ class Node:
         self.viewer = Viewer(self.hub, self.purse, parts.stores, parts.titles, self._unix)
         self._renewing: asyncio.Task[None] | None = None
         self.watchman = Watchman(parts.sources, self.till, self.purse, self.wallet, self.bell, parts.steady)
+        self.teller = Teller(parts.posts, keys.derive, self.bell, parts.steady)
+        self.till.on_opened, self.till.on_closing = self.teller.opened, self.teller.tell
+        self.lookout = parts.watched and Lookout(parts.sources, parts.watched, self.bell, self._unix, parts.steady)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -143,6 +152,9 @@ class Node:
         await self.purse.load(self._parts.spent.channels())
         await self.wallet.sync(self.purse.addresses())
         self.watchman.start()
+        self.teller.start(self.till.earnings.values())
+        if self.lookout:
+            await self.lookout.start()
         await self.hub.start()
         self.viewer.start()
         self._renewing = asyncio.create_task(self._renew())
@@ -169,7 +181,8 @@ class Node:
         spending = [s for s in self.purse.spendings.values() if s.payer.state in _UNSETTLED]
         if self._renewing:
             self._renewing.cancel()
-        for step in (self.viewer.stop, self.till.stop, self.purse.stop, self.hub.stop, self.watchman.stop):
+        steps = (self.viewer.stop, self.till.stop, self.purse.stop, self.hub.stop, self.watchman.stop, self.teller.stop)
+        for step in (*steps, self.lookout.stop) if self.lookout else steps:
             try:
                 await step()
             except BctError as error:

@@ -109,6 +109,10 @@ class Till:
         """The chain's tip, as the watchman last heard of it."""
         self.floor = 0
         """Satoshis per 1,000 bytes that miners ask, as the watchman last heard."""
+        self.on_opened: Callable[[Earning], None] = lambda _: None
+        """Called after each piece that was paid for and let go."""
+        self.on_closing: Callable[[Earning], None] = lambda _: None
+        """Called before a settlement is sent, at each try."""
         self.book = Book(self._exposure, of_title)
         self.earnings: dict[Outpoint, Earning] = {}
         self._sources = sources
@@ -190,6 +194,7 @@ class Till:
         sequence = self._append(record)
         account.recorded(sequence, record.price)
         self._behind.add(account)
+        self.on_opened(self.earnings[account.outpoint])
 
     def synced(self, sequence: int) -> None:
         """The ledger is durable up to here: what waited for it goes on."""
@@ -381,6 +386,7 @@ class Till:
         if earning.state is not State.CLOSING or earning.outpoint in self._settling:
             return
         self._settling.add(earning.outpoint)
+        self.on_closing(earning)
         try:
             await self._settle(earning, reason)
         except (ChainError, StoreError) as error:

@@ -7,19 +7,17 @@ source again until a block holds it and a hundred more lie on top.
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from bct.bitcoin.chain import Chain, Header, Outcome
+from bct.bitcoin.chain import Chain, Header
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import FINAL
 from bct.channel.alarms import Standing
-from bct.channel.patience import Patience
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.node import sight
+from bct.node.handing import ENDING, WAITING, Handing
 from bct.node.purse import Purse, Spending
 from bct.node.sight import UNSPENT, Sight
 from bct.node.till import Earning, Till
@@ -27,13 +25,6 @@ from bct.node.wallet import NodeWallet
 from bct.units import Outpoint, txid_hex
 
 log = structlog.get_logger()
-
-Pace = tuple[float, float]
-"""Seconds until something is tried again: at first, and in the end."""
-ENDING: Pace = (5.0, 60.0)
-"""A settlement or refund that the chain has not taken."""
-WAITING: Pace = (60.0, 3600.0)
-"""What the chain has taken, and no block holds."""
 
 PASSED_OVER = {Role.PAYEE: 2, Role.PAYER: 6}
 """Blocks without what ends a channel until somebody pays for it. The payee goes first, since time is on the payer's
@@ -51,12 +42,8 @@ class Upkeep:
         self._till = till
         self._purse = purse
         self._wallet = wallet
-        self._steady = steady
+        self.handing = Handing(sources, steady)
         self._seen: dict[Outpoint, Sight] = {}
-        self._answers: dict[Outpoint, tuple[Outcome, ...]] = {}
-        """What each source has last said to what ends a channel."""
-        self._patience: defaultdict[Outpoint, dict[Pace, Patience]] = defaultdict(dict)
-        """When a channel's transactions are handed over again, since its state last changed."""
         self._passed: dict[Outpoint, tuple[int, int]] = {}
         """Since which height what ends a channel waits for a block, and at which we last asked what it lacks."""
 
@@ -72,12 +59,10 @@ class Upkeep:
         event = found.meaning(before, tip.height) or await self._lost(earning.unmined, tip)
         if event and can(Role.PAYEE, before, event):
             await self._till.happened(earning, event, found.tx)
-        if earning.state is not before:
-            self._patience.pop(earning.outpoint, None)
         if earning.state is State.CLOSING:
             await self._settle(earning)
-        elif found.waits and self._is_due(earning.outpoint, WAITING):
-            await self._hand_over(earning.outpoint, [*earning.unmined, earning.settlement])
+        elif found.waits and self.handing.is_due(earning.outpoint, WAITING):
+            await self.handing.hand_over(earning.outpoint, [*earning.unmined, earning.settlement])
         await self._lift(Role.PAYEE, earning.outpoint, found, tip)
 
     async def settle_elsewhere(self) -> None:
@@ -89,10 +74,10 @@ class Upkeep:
 
     async def _settle(self, earning: Earning) -> None:
         """Tries once more to bring what settles a closing channel to the chain, and to every other source."""
-        if self._is_due(earning.outpoint, ENDING):
+        if self.handing.is_due(earning.outpoint, ENDING):
             await self._till.settle(earning, "again")
             if earning.settlement and len(self._sources) > 1:
-                await self._hand_over(earning.outpoint, [*earning.unmined, earning.settlement])
+                await self.handing.hand_over(earning.outpoint, [*earning.unmined, earning.settlement])
 
     async def look_at_spending(self, spending: Spending, tip: Header) -> None:
         """Raises ChainError, StoreError."""
@@ -104,19 +89,20 @@ class Upkeep:
         event = found.meaning(before, tip.height) or await self._lost((spending.saved.funding,), tip)
         if event and can(Role.PAYER, before, event):
             await self._purse.happened(spending, event, found.tx)
-        if payer.state is not before:
-            self._patience.pop(spending.outpoint, None)
         if self._purse.is_refundable(spending, tip.median_time):
-            if self._is_due(spending.outpoint, ENDING):
+            if self.handing.is_due(spending.outpoint, ENDING):
                 await self._purse.refund(spending, tip.median_time)
-        elif spending.is_out and found.height is None and self._is_due(spending.outpoint, WAITING):
+        elif spending.is_out and found.height is None and self.handing.is_due(spending.outpoint, WAITING):
             saved = spending.saved
-            await self._hand_over(spending.outpoint, [raw for raw in (saved.funding, saved.closing) if raw])
+            await self.handing.hand_over(spending.outpoint, [raw for raw in (saved.funding, saved.closing) if raw])
         await self._lift(Role.PAYER, spending.outpoint, found, tip)
 
     async def _look(self, outpoint: Outpoint, state: State) -> Sight | None:
         """None where there is nothing to do: it is over, or the chain is of two minds."""
-        found = None if state in FINAL_STATES else await sight.look_at(self._chain, outpoint)
+        if state in FINAL_STATES:
+            self.handing.is_over(outpoint)
+            return None
+        found = await sight.look_at(self._chain, outpoint)
         if found:
             self._seen[outpoint] = found
         return found
@@ -124,27 +110,6 @@ class Upkeep:
     async def _lost(self, funding: Sequence[bytes], tip: Header) -> Event | None:
         lost = funding and await sight.is_lost(self._chain, funding, tip.height)
         return Event.FUNDING_LOST if lost else None
-
-    def begin_anew(self) -> None:
-        """The chain has been away: nothing waits for its next turn."""
-        self._patience.clear()
-
-    # -- trying again -------------------------------------------------------------------------------------------------
-
-    def _is_due(self, outpoint: Outpoint, pace: Pace) -> bool:
-        """Whether it is time to try again; if so, that is noted as the try."""
-        patience = self._patience[outpoint].setdefault(pace, Patience(*pace))
-        now = self._steady()
-        due = patience.due(now)
-        if due:
-            patience.tried(now)
-        return due
-
-    async def _hand_over(self, outpoint: Outpoint, raws: Sequence[bytes]) -> None:
-        """To every source: the first may have it, and nobody else."""
-        answers = await asyncio.gather(*(source.broadcast(raws) for source in self._sources))
-        self._answers[outpoint] = tuple(outcome for each in answers for outcome in each[-1].outcomes)
-        log.info("handed over", channel=str(outpoint), outcomes=[one.value for one in self._answers[outpoint]])
 
     async def _lift(self, role: Role, outpoint: Outpoint, found: Sight, tip: Header) -> None:
         """What ends a channel and is passed over by block after block gets a child that pays, if it lacks fees."""
@@ -187,5 +152,5 @@ class Upkeep:
             waits=found.waits,
             contested=earning.account.is_contested and found.tx is None,
             short=payee.paid - sum(o.value for o in settled.outputs if o.script != change) if settled else 0,
-            answers=() if found.height else self._answers.get(earning.outpoint, ()),
+            answers=() if found.height else self.handing.answers.get(earning.outpoint, ()),
         )

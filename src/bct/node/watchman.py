@@ -90,7 +90,7 @@ class Watchman:
     async def _look(self) -> None:
         tip = await self._chain.tip()
         if not self.reachable:
-            self.upkeep.begin_anew()
+            self.upkeep.handing.begin_anew()
         moved = tip.hash != self._looked_at
         self._till.newest = self._purse.newest = tip
         if moved:

@@ -63,6 +63,11 @@ class Account:
         """Whether somebody has spoken of another spend of the funding's coins: what was paid may be worth nothing."""
         return self.cap == 0
 
+    @property
+    def pieces(self) -> int:
+        """How many were opened."""
+        return len(self._left)
+
     def credit(self, line: int) -> int:
         """Satoshis paid on the line and not yet used up by an opened piece."""
         used = self._used[line] if line < len(self._used) else 0
