@@ -44,6 +44,10 @@ def test_each_channel_adds_its_fees_and_what_nobody_ever_saw_comes_back() -> Non
     assert (budget.fees, budget.left()) == (30, 70)
 
 
+def test_one_title_unless_more_are_said() -> None:
+    assert (Budget(5).more, Budget(5, 2).more) == (0, 2)
+
+
 def test_without_a_cap() -> None:
     budget = Budget(None)
     budget.spend(10**9)
