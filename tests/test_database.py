@@ -17,6 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
+from bct.backends import database as database_file
 from bct.backends.database import VERSION, Database, _version
 from bct.backends.tables import METADATA
 from bct.bitcoin.chain import Network
@@ -306,11 +307,57 @@ async def test_a_file_of_a_newer_bct_is_refused_and_left_alone(tmp_path: Path) -
 
 async def test_an_upgrade_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "bct.db"
+    migrate(path, "0001")
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE receipts (mine TEXT)")
+    before = schema(path)
+    with pytest.raises(StoreError, match="table receipts already exists"):
+        await Database.open(path)
+    assert schema(path) == before, "the migration before the one that failed is taken back, too"
+
+
+async def test_a_database_that_is_half_made_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "bct.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE titles (mine TEXT)")
-    with pytest.raises(StoreError, match="table titles already exists"):
+    with pytest.raises(StoreError, match=r"does not say of which version it is: it is half made.* restore it from a"):
         await Database.open(path)
-    assert schema(path) == {"titles": "CREATETABLEtitles(mineTEXT)"}
+    path.unlink()
+    async with opened(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE payee_channels")
+    with pytest.raises(StoreError, match=r"lacks payee_channels: it is half made.* or move it away and let bct wallet"):
+        await Database.open(path)
+
+
+async def test_a_copy_is_of_one_moment_and_a_database(tmp_path: Path, database: Database) -> None:
+    await database.channels.add_payee(EARNING)
+    (tmp_path / "copy.db").write_bytes(database_file.copy(tmp_path / "bct.db"))
+    await database.channels.move_payee(FUNDING, State.CLOSING)
+    async with opened(tmp_path / "copy.db") as copy:
+        assert await copy.channels.payees() == [EARNING]
+
+
+async def test_a_sound_database_says_its_version_and_a_damaged_one_what_helps(tmp_path: Path) -> None:
+    path = tmp_path / "bct.db"
+    async with opened(path) as database:
+        for n in range(50):
+            await database.titles.put_title(replace(TITLE, infohash=Infohash(n.to_bytes(20)), metainfo=bytes(3000)))
+        assert database_file.examine(path) == VERSION
+    whole = bytearray(path.read_bytes())
+    assert database_file.examine(path) == VERSION
+    whole[len(whole) // 2 : len(whole) // 2 + 4096] = bytes(4096)
+    path.write_bytes(whole)
+    with pytest.raises(StoreError, match=r"is damaged \(.*: restore it from a backup"):
+        database_file.examine(path)
+    path.write_bytes(b"a diary, and a long one" * 100)
+    for look in (database_file.examine, database_file.copy):
+        with pytest.raises(StoreError, match="not a database"):
+            look(path)
+        with pytest.raises(StoreError, match="unable to open"):
+            look(tmp_path / "nowhere.db")
+    assert not (tmp_path / "nowhere.db").exists()
 
 
 async def test_what_is_no_database_is_said(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ A file of an older bct is brought up to date when it is opened, in one transacti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
@@ -20,6 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from bct.backends.tables import METADATA
 from bct.backends.tables.channels import ChannelTables
 from bct.backends.tables.receipts import ReceiptTable
 from bct.backends.tables.titles import TitleTables
@@ -27,6 +30,7 @@ from bct.errors import StoreError
 
 VERSION = "0003"
 """The newest migration. It stands here so that alembic is loaded only when there is something to migrate."""
+_A_WAY_ON = "restore it from a backup, or move it away and let bct wallet restore find what the twelve words hold"
 
 
 class Database:
@@ -71,14 +75,44 @@ class Database:
             raise StoreError(f"the database {self._path} refused: {getattr(error, 'orig', None) or error}") from error
 
     def _upgrade(self, connection: Connection) -> None:
-        found = _version(connection)
-        if found == VERSION:
-            return
+        found, tables = _version(connection), set(inspect(connection).get_table_names())
         if found > VERSION:
             raise StoreError(
                 f"{self._path} was written by a newer bct (version {found}, this one knows {VERSION}): update bct"
             )
-        _migrate(connection)
+        lacking = METADATA.tables.keys() - tables if found == VERSION else set()
+        if lacking or (tables and not found):
+            what = f"lacks {', '.join(sorted(lacking))}" if lacking else "does not say of which version it is"
+            raise StoreError(f"{self._path} {what}: it is half made, or was changed by hand: {_A_WAY_ON}")
+        if found < VERSION:
+            _migrate(connection)
+
+
+def copy(path: Path) -> bytes:
+    """What the file holds at one moment, also while a node writes to it. Raises StoreError."""
+    with _plain(path) as database, closing(sqlite3.connect(":memory:")) as memory:
+        database.backup(memory)
+        return memory.serialize()
+
+
+def examine(path: Path) -> str:
+    """The version of a database that SQLite finds sound. Changes nothing. Raises StoreError."""
+    with _plain(path) as database:
+        (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise StoreError(f"{path} is damaged ({said.splitlines()[-1]}): {_A_WAY_ON}")
+        (version,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(version)
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[SqliteConnection]:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
+            yield database
+    except sqlite3.Error as error:
+        damaged = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+        raise StoreError(f"{path} cannot be read ({error}): {_A_WAY_ON if damaged else 'is the disk full?'}") from error
 
 
 def _configure(connection: SqliteConnection, _: object) -> None:

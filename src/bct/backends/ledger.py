@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from bct.backends import files
 from bct.errors import LocalProtocolError, StoreError
@@ -199,6 +199,23 @@ def read(path: Path, replay: Callable[[bytes], None]) -> tuple[int, int]:
             return found.end, max(0, os.fstat(file.fileno()).st_size - found.end)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def copy(path: Path, out: Out) -> None:
+    """Header and sound records, also while a node writes to the file. Raises StoreError when it is none, OSError."""
+    with path.open("rb", buffering=0) as file:
+        left = _read(file, path, lambda _: None).end
+        file.seek(0)
+        while left:
+            chunk = file.read(min(left, _CHUNK))
+            out.write(chunk)
+            left -= len(chunk)
+
+
+class Out(Protocol):
+    """Where a copy goes."""
+
+    def write(self, data: bytes, /) -> object: ...
 
 
 def rewrite(path: Path, payloads: Iterable[bytes]) -> None:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
-from bct.backends import sandbox
+from bct.backends import database, ledger, sandbox
 from bct.backends.regtest_node import find_bitcoind
 from bct.bitcoin.chain import Header
 from bct.bitcoin.keys import PrivateKey, verify
@@ -23,6 +24,7 @@ from bct.cli.client import NodeClient
 from bct.cli.home import Home
 from bct.config import Config
 from bct.errors import BctError, ConfigError, NotRunningError
+from bct.pay.replay import Replay
 
 LEAST_FREE = 1 << 30
 PROGRAM_SECONDS = 20.0
@@ -60,6 +62,8 @@ def _findings(home: Home, config: Config, passphrase: str) -> Iterator[Finding]:
     yield _look("sandbox", _sandbox)
     yield _look("disk", lambda: _disk(home))
     yield _look("wallet", lambda: _wallet(home, config, passphrase))
+    yield _look("database", lambda: _database(home))
+    yield _look("ledgers", lambda: _ledgers(home))
     running = _running(home)
     yield Finding("node", True, f"runs at {running.address}" if running else "does not run: bct up")
     if not running:
@@ -122,6 +126,33 @@ def _wallet(home: Home, config: Config, passphrase: str) -> str:
     home.check()
     keyring = keys.load(home, config, passphrase)
     return "sealed; give --passphrase-file to look inside" if keyring.locked else "opens"
+
+
+def _database(home: Home) -> str:
+    if not home.database.exists():
+        return "none yet: bct up makes it"
+    version = database.examine(home.database)
+    if version > database.VERSION:
+        raise ConfigError(f"{home.database} was written by a newer bct (version {version}): update bct")
+    return f"sound, version {version}"
+
+
+def _ledgers(home: Home) -> str:
+    texts = [_ledger(path) for path in (home.earned, home.spent) if path.exists()]
+    return "; ".join(texts) or "none yet: bct up makes them"
+
+
+def _ledger(path: Path) -> str:
+    """What was torn off by a power cut is no reason to do anything; what was cut off before is said as long as it
+    lies there."""
+    replay = Replay()
+    _, torn = ledger.read(path, replay.add)
+    text = f"{path.name} tells of {len(replay.channels())} payment channels"
+    if torn:
+        text += f", and has {torn} bytes that cannot be read: the next start puts them aside"
+    if kept := sorted(one.name for one in path.parent.glob(f"{path.name}.cut-*")):
+        text += f"; {', '.join(kept)} cannot be read and can go once the channels of then are over"
+    return text
 
 
 def _running(home: Home) -> NodeClient | None:

@@ -62,6 +62,11 @@ class Home:
         return self.root / "payer.ledger"
 
     @property
+    def restored(self) -> Path:
+        """There after `bct restore`, until the chain was asked what has happened since the backup."""
+        return self.root / "restored"
+
+    @property
     def titles(self) -> Path:
         return self.root / "titles"
 

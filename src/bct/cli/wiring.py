@@ -16,7 +16,7 @@ from bct.backends.disk import DiskStores
 from bct.backends.ledger import Ledger
 from bct.backends.tcp import Tcp
 from bct.channel.state import FINAL_STATES
-from bct.cli import chains
+from bct.cli import chains, recovery
 from bct.cli.home import Home
 from bct.config import Config
 from bct.node.daemon import Node, Parts
@@ -37,6 +37,8 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
     files = await stack.enter_async_context(AsyncExitStack())
     database = await Database.open(home.database)
     files.push_async_callback(database.close)
+    await recovery.check_owner(keyring, database.channels)
+    await recovery.catch_up(home, chain, database.channels, keyring, config.channel)
     earned, spent = Replay(), Replay()
     nodes: list[Node] = []
     over = {saved.params.outpoint for saved in await database.channels.payees() if saved.state in FINAL_STATES}
