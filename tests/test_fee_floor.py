@@ -54,7 +54,9 @@ async def test_a_channel_agreed_at_less_than_miners_ask_is_settled_at_once_and_i
         await deal.look()
         payout = 700 * 40 // 100
         left = deal.seeder.wallet.balance.confirmed
-        assert payout - 130 < left < payout - 100, "what 300 sat/kB for both of them cost beyond the settlement's own fee"
+        assert payout - 130 < left < payout - 100, (
+            "what 300 sat/kB for both of them cost beyond the settlement's own fee"
+        )
 
 
 async def test_a_child_that_costs_more_than_it_saves_is_not_made_and_the_payer_frees_its_change_later(
