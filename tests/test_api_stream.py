@@ -19,6 +19,7 @@ from starlette.routing import Route
 from bct.backends.chain_node import ChainNode
 from bct.backends.regtest_miner import RegtestMiner
 from bct.bitcoin.script import p2pkh
+from bct.channel.transactions import fee_at
 from bct.node.daemon import Node
 from tests.desk import Desk, desk, serving
 from tests.nodes import running_node
@@ -229,3 +230,17 @@ async def test_closing_a_play_settles_and_ends_its_readers(cinema: Cinema, read:
     assert bool(ended["channels"]) == bool(ended["fees"])
     assert cinema.viewer.wallet.balance.reserved == 0
     assert read == 1 or ended["spent"] > 0
+
+
+async def test_a_play_that_is_not_the_last_keeps_its_payment_channel(cinema: Cinema) -> None:
+    """It holds twice what the film costs; closing it with keep settles nothing, and asking for the change does."""
+    play = await cinema.play(more=1)
+    locked = 2 * (PIECES - 2) + fee_at(100, 4)
+    assert (play["quote"]["cost"], play["quote"]["fees"], play["quote"]["locked"]) == (PIECES - 2, 74, locked)
+    assert play["cap"] == 2 * (PIECES - 2) + 3 * 74
+    await cinema.api.stranger.get(play["url"])
+    answer = await cinema.api.owner.delete(f"/api/plays/{play['token']}", params={"keep": True})
+    (kept,) = answer.json()["channels"]
+    assert (kept["state"], kept["paid"], kept["capacity"], kept["txid"]) == ("open", PIECES - 2, locked, None)
+    ended = (await cinema.api.owner.post(f"/api/channels/{kept['outpoint']}/close")).json()
+    assert (ended["state"], ended["change"] + ended["paid"] + ended["fee"]) == ("settled", locked)

@@ -317,7 +317,7 @@ async def test_a_channel_gets_room_for_what_follows_as_far_as_the_cap_goes(
         title = await publish(seeder, tmp_path / "seeder", 23)
         play = await viewer.play(title.link, cap, more=more)
         await play.buyer.asking.first_terms(5)
-        quote = play.buyer.deals.quote()
+        quote = play.buyer.opening.quote()
         assert quote
         assert (quote.cost, quote.fees, quote.opening) == (20, 74, 74)
         assert quote.locked == room + fee_at(100, 3 + more)
@@ -351,7 +351,7 @@ async def test_a_title_that_fits_into_the_open_channel_locks_nothing(
         for title in (second, long):
             play = await viewer.play(title.link, None)
             await play.buyer.asking.first_terms(5)
-            quotes.append(play.buyer.deals.quote())
+            quotes.append(play.buyer.opening.quote())
             await viewer.viewer.close(play)
         small, large = quotes
         assert small == Quote(price=1, pieces=4, cost=4, fees=2, locked=0, opening=74)

@@ -162,7 +162,7 @@ async def _quote(play: Play, link: TorrentLink) -> Quote | None:
         return None
     with suppress(TemporaryError):
         await play.buyer.asking.first_terms(OFFER_SECONDS)
-    return play.buyer.deals.quote()
+    return play.buyer.opening.quote()
 
 
 def router(node: Node, origin: str) -> APIRouter:

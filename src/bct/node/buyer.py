@@ -1,8 +1,9 @@
 """Getting one torrent's pieces: free where they are free, bought where they are not, each once.
 
-Pieces are here, whom each is asked of and what became of it; how far a peer is trusted is `seat`, and the money is
-`deals`. A piece is paid for before it is asked for, so what a peer can keep is what is under way from it: `Seat.source`
-bounds that by the peer's window, and a piece that does not come is asked of somebody else.
+Here it is decided whom each piece is asked of, and heard what became of it. How far a peer is trusted stands in `seat`,
+with whom a payment channel is opened in `opening`, what is paid over it in `deals`. A piece is paid for before it is
+asked for, so what a peer can keep is what is under way from it: the peer's window bounds that (`Seat.source`), and a
+piece that does not come is asked of somebody else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import structlog
 from bct.errors import RemoteProtocolError, StoreError
 from bct.node.asking import Asking
 from bct.node.deals import Deals
+from bct.node.opening import Opening
 from bct.node.peer import Peer
 from bct.node.purse import Purse
 from bct.node.seat import Seat
@@ -55,6 +57,7 @@ class TitleBuyer:
         self.seats: dict[Peer, Seat] = {}
         self.asking = Asking(swarm, creator, lowest_sequence, purse.config.fee_rate_cap)
         self.deals = Deals(self, swarm, purse, titles, self.asking, budget)
+        self.opening = Opening(self, swarm, purse, titles, self.deals)
         self.wanted: Callable[[], Iterable[PieceIndex]] = lambda: ()
         """Pieces to get now, most urgent first; set by the play."""
         self.playing_time: Callable[[], int] = lambda: 0
@@ -181,7 +184,7 @@ class TitleBuyer:
         for seat in list(self.seats.values()):
             self.deals.end_worn(seat)
             seat.peer.flush()
-        self.deals.open_next(self._missing)
+        self.opening.next(self._missing)
 
     def _missing(self) -> Iterator[PieceIndex]:
         """What is wanted, not here, and not on its way."""

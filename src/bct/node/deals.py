@@ -1,8 +1,8 @@
-"""The payment channels of one play: with which seeder, and how each is opened, paid over and ended.
+"""The money of one play: what is paid over its payment channels, and how each of them ends.
 
-Who could cheat: a seeder that takes a funding and falls silent, declines, or closes again and again, each time at the
-price of two miner fees. It is waited for so long and no longer, it gets another channel only for a reason that we can
-check ourselves, and whoever has kept money before gets none. And we ourselves could overspend: every price and every
+Who could cheat: a seeder that keeps money and sends nothing, falls silent, declines, or closes again and again, each
+time at the price of two miner fees. It is waited for so long and no longer, it gets another channel only for a reason
+that we can check ourselves, and what it did is remembered. And we ourselves could overspend: every price and every
 miner fee passes the play's budget before anything is signed, and what was bought is written down as it is signed, so
 that a restart asks for it again instead of paying again.
 """
@@ -10,14 +10,14 @@ that a restart asks for it again instead of paying again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
 
 from bct.channel.state import State
-from bct.errors import BctError, FundsError, RemoteProtocolError, StoreError, TemporaryError
+from bct.errors import BctError, FundsError, RemoteProtocolError, StoreError
 from bct.node.asking import Asking
 from bct.node.peer import Peer
 from bct.node.purse import Purse, Spending
@@ -25,7 +25,6 @@ from bct.node.receipts import Receipts
 from bct.node.seat import Seat
 from bct.node.swarm import Swarm
 from bct.pay.budget import Budget
-from bct.pay.capacity import Quote
 from bct.pay.messages import CloseReason, PiecePayment
 from bct.pay.payer_session import (
     Closed,
@@ -34,13 +33,11 @@ from bct.pay.payer_session import (
     Happening,
     LineNeeded,
     Offered,
-    PayerSession,
     Ready,
     Refused,
     Stage,
     Unsigned,
 )
-from bct.pay.window import Window
 from bct.title.store import TitleStore
 from bct.units import PieceIndex
 
@@ -52,16 +49,13 @@ TRUST_SECONDS, TRUST_TRIES = 5.0, 12
 """Until a payment is said again that was refused for want of trust in a fresh funding, and how often."""
 _ALIVE = frozenset((State.OPENING, State.OPEN, State.CLOSING))
 """Not ended, as far as the chain has shown: it may do so before the seeder tells, or instead."""
-MISSTEPS = 3
-"""How often a seeder may have kept our money before no payment channel is opened with it again."""
 
 
 class Loop(Protocol):
-    """Who asks for the pieces that are paid for here. playing_time: seconds of film still to be shown. on_change: to be
-    called when something that readers may wait for has come to an end."""
+    """Who asks for the pieces that are paid for here. on_change: to be called when something that readers may wait for
+    has come to an end."""
 
     seats: dict[Peer, Seat]
-    playing_time: Callable[[], int]
     on_change: Callable[[], None]
 
     def pump(self) -> None: ...
@@ -88,7 +82,7 @@ class Deals:
         self._purse = purse
         self._titles = titles
         self._asking = asking
-        self.receipts = Receipts(swarm, purse, self._spawn)
+        self.receipts = Receipts(swarm, purse, self.spawn)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what a session says ------------------------------------------------------------------------------------------
@@ -97,7 +91,7 @@ class Deals:
         match happening:
             case Offered(_, terms):
                 if self._asking.offered(terms):
-                    self._spawn(self._titles.saw_terms(terms))
+                    self.spawn(self._titles.saw_terms(terms))
             case Ready(opened, missed):
                 seat.settling_since = None
                 self._agreed(seat, opened, missed)
@@ -106,7 +100,7 @@ class Deals:
                     self._say_close(seat)
             case LineNeeded(missed):
                 self._agreed(seat, (), missed)
-                self._spawn(self._add_line(seat))
+                self.spawn(self._add_line(seat))
             case Refused(_, missed) if missed:
                 self._wait_for_trust(seat, missed)
             case Refused(reason):
@@ -120,13 +114,20 @@ class Deals:
             case Unsigned(text):
                 log.warning("receipt refused", peer=str(seat.peer), text=text[:200])
 
+    async def _add_line(self, seat: Seat) -> None:
+        if seat.session and seat.spending:
+            await self._purse.lined(seat.spending, seat.session.line, self.budget)
+            seat.wait()
+            seat.peer.say(seat.session.add_line())
+            seat.peer.flush()
+
     def _agreed(self, seat: Seat, opened: Iterable[PieceIndex], missed: Iterable[PiecePayment]) -> None:
         """The seeder takes the channel. opened: pieces that it counts as bought, whatever our log knows of them."""
         for payment in missed:
             seat.peer.say(payment)
         if seat.spending:
             seat.spending.pieces.update((self._swarm.infohash, piece) for piece in opened)
-            self._spawn(self._purse.ready(seat.spending))
+            self.spawn(self._purse.ready(seat.spending))
 
     def _wait_for_trust(self, seat: Seat, missed: Iterable[PiecePayment]) -> None:
         """The seeder trusts fundings that no block holds with so much and no more at a time: no fault of its own. Its
@@ -136,7 +137,7 @@ class Deals:
         if seat.refusals > TRUST_TRIES:
             self.distrust(seat, "exposure")
         else:
-            self._spawn(self._say_later(seat, missed))
+            self.spawn(self._say_later(seat, missed))
 
     async def _say_later(self, seat: Seat, missed: Iterable[PiecePayment]) -> None:
         await asyncio.sleep(TRUST_SECONDS)
@@ -155,7 +156,7 @@ class Deals:
     def _closed(self, seat: Seat, txid: bytes, commitment: bytes, again: bool) -> None:
         spending = self.let_go(seat)
         if spending:
-            self._spawn(self._purse.closed(spending, txid, commitment))
+            self.spawn(self._purse.closed(spending, txid, commitment))
         self._over(seat, again)
 
     def _over(self, seat: Seat, again: bool) -> None:
@@ -174,12 +175,12 @@ class Deals:
 
     def _decline(self, seat: Seat) -> None:
         if spending := self.let_go(seat):
-            self._spawn(self._purse.declined(spending))
+            self.spawn(self._purse.declined(spending))
 
     def distrust(self, seat: Seat, why: str) -> None:
         """The seeder kept money: it is remembered."""
         if seat.distrust() and seat.session:
-            self._spawn(self._titles.note_misstep(seat.session.context.seeder_key, why, self._purse.now))
+            self.spawn(self._titles.note_misstep(seat.session.context.seeder_key, why, self._purse.now))
         self._loop.on_change()
 
     def gone(self, seat: Seat, fault: RemoteProtocolError | None) -> None:
@@ -228,14 +229,14 @@ class Deals:
             seat.settling_since = None
             self._loop.pump()
 
-        self._spawn(reserve())
+        self.spawn(reserve())
 
     def give_up(self, error: BctError) -> None:
         self.trouble = error
         log.warning("nothing more is bought", text=str(error))
         self._loop.on_change()
 
-    # -- opening and closing ------------------------------------------------------------------------------------------
+    # -- closing ------------------------------------------------------------------------------------------------------
 
     def end_worn(self, seat: Seat) -> None:
         """A channel that has ended on the chain makes way for another; so does one without room, or time, for one more
@@ -254,84 +255,6 @@ class Deals:
             seat.wait()
             self.receipts.say(seat)
             seat.peer.say(session.close(CloseReason.CAPACITY))
-
-    def open_next(self, missing: Callable[[], Iterator[PieceIndex]]) -> None:
-        """One channel at a time: with the first seeder that has what is wanted and is not being paid yet. missing: what
-        is wanted, not here, and not on its way."""
-        seats = [seat for seat in self._loop.seats.values() if not seat.useless]
-        if any(seat.settling or (seat.spending and seat.session and seat.session.ready) for seat in seats):
-            return
-        for seat, session, offered in self._offers():
-            terms = offered.terms
-            if any(terms.price_of(piece) and seat.peer.has(piece) for piece in missing()):
-                seat.wait()
-                self._spawn(self._engage(seat, session, offered))
-                return
-
-    def _offers(self) -> list[tuple[Seat, PayerSession, Offered]]:
-        """Of seeders that have no channel here, in the order in which they are to get one: those first with whom one is
-        open from before."""
-        found = [
-            (seat, seat.session, seat.session.offered)
-            for seat in self._loop.seats.values()
-            if seat.session and seat.session.offered and not seat.spending and not seat.useless
-        ]
-        return sorted(found, key=lambda offer: not self._purse.usable(offer[1].context.seeder_key, offer[2].terms, ()))
-
-    def quote(self) -> Quote | None:
-        """What is missing, from the seeder that would be paid first; None while nobody has offered it."""
-        for _, session, offered in self._offers():
-            return self._purse.quote(session.context.seeder_key, offered, self._lacking(), self.budget)
-        return None
-
-    def _lacking(self) -> list[PieceIndex]:
-        """Every piece that is not here."""
-        geometry, store = self._swarm.geometry, self._swarm.store
-        if geometry is None or store is None:
-            return []
-        return [PieceIndex(i) for i in range(geometry.count) if i not in store.pieces]
-
-    async def _engage(self, seat: Seat, session: PayerSession, offered: Offered) -> None:
-        """Resumes the channel we have with this seeder, or opens one."""
-        peer, geometry = seat.peer, self._swarm.geometry
-        if geometry is None:
-            return
-        seat.window = Window(offered.terms.price, geometry.piece_length)
-        if await self._titles.missteps(session.context.seeder_key) >= MISSTEPS:
-            self._pass_over(seat, TemporaryError("the only seeder that answers has kept money before"))
-            return
-        try:
-            message, seat.spending = await self._purse.engage(
-                session, offered, peer.connection.remote, self._lacking(), self.budget, self._loop.playing_time()
-            )
-        except FundsError as error:
-            self._pass_over(seat, error)
-            return
-        if peer.closed or self.closing:
-            self.budget.release(await self._purse.unsaid(seat.spending, message))
-            seat.spending = None
-            return
-        if seat.spending not in self.channels:
-            self.channels.append(seat.spending)
-        seat.wait()
-        peer.say(message)
-        peer.flush()
-
-    def _pass_over(self, seat: Seat, why: BctError) -> None:
-        """No channel with this seeder: its fees are too high, or our purse is too small. Another one may do."""
-        seat.settling_since, seat.useless = None, True
-        others = self._loop.seats.values()
-        if any(other.session and other.session.offered and not other.useless for other in others):
-            self._loop.pump()
-        else:
-            self.give_up(why)
-
-    async def _add_line(self, seat: Seat) -> None:
-        if seat.session and seat.spending:
-            await self._purse.lined(seat.spending, seat.session.line, self.budget)
-            seat.wait()
-            seat.peer.say(seat.session.add_line())
-            seat.peer.flush()
 
     async def close(self, seconds: float) -> None:
         """Closes every channel that is in use here, unless they are kept, as soon as it is open, and waits so long for
@@ -363,7 +286,7 @@ class Deals:
 
     # -- in the background --------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
