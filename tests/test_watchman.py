@@ -5,6 +5,9 @@ Chains in memory, where hours cost nothing; what only a real node can show is on
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from bct.channel.lock import Lock
 from bct.channel.state import State
 from bct.channel.store import SavedPayer
 from bct.channel.transactions import Params
-from bct.errors import ChainError, StoreError
+from bct.errors import BctError, ChainError, StoreError
 from bct.node.daemon import Node
 from bct.node.purse import LOCK_SIZE, Spending
 from bct.node.sight import DEEP
@@ -26,6 +29,7 @@ from bct.units import Outpoint, Payees, Satoshi
 from bct.wallet import paths
 from tests.channel_parts import EXPIRY, HOUR, NOW, PAYEE, PAYER, new_payee, new_payer
 from tests.coins import spend
+from tests.deal import World, a_deal, own_world, until
 from tests.model_chain import ModelChain
 from tests.nodes import MemoryStore, running_node
 from tests.post import Post, only, words
@@ -288,3 +292,54 @@ async def test_an_alarm_is_logged_once_when_it_begins_and_once_when_it_is_over(t
         assert words(node) == ["unsettled"], "it is tried again when its time has come"
         said = [(line["event"], line["word"]) for line in logs if line["event"].startswith("alarm")]
         assert said == [("alarm", "unsettled")]
+
+
+# -- on a real node ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with own_world(tmp_path / "world") as opened:
+        yield opened
+
+
+async def test_a_seeder_that_settles_and_goes_on_taking_payments_gets_no_more(tmp_path: Path, world: World) -> None:
+    """THREATS 31: its own books say that the channel is open; the payer has seen the outpoint spent."""
+    async with a_deal(tmp_path, world) as deal:
+        paid = deal.paid
+        payee = deal.earning.account.payee
+        tx, _ = payee.settlement(deal.seeder.till.keys.derive(deal.earning.account.nonce))
+        await world.chain.broadcast([tx.serialize()])
+        await deal.viewer.watchman.look()
+        assert deal.spending.payer.state is State.SETTLED
+        assert deal.earning.state is State.OPEN
+        with suppress(BctError, TimeoutError):  # it waits for another seeder
+            async with asyncio.timeout(3):
+                await deal.buy(12)
+        assert deal.spending.payer.paid == paid
+        assert deal.paid == paid
+
+
+async def test_a_node_that_was_down_for_hours_is_caught_up_with(tmp_path: Path, world: World) -> None:
+    """A channel becomes due while the chain is away. Nothing is lost, nothing is said twice, and when the node is back
+    the settlement goes out by itself."""
+    async with a_deal(tmp_path, world) as deal:
+        await world.miner.mine()
+        await deal.look()
+        await deal.hang_up()
+        deal.seeder.watchman.start()
+        expiry = deal.spending.payer.params.lock.expiry
+        await world.node.stop()
+        with capture_logs() as logs:
+            for _ in range(20):
+                with pytest.raises(ChainError):
+                    await deal.seeder.watchman.look()
+        assert len(logs) <= 1
+        assert not deal.seeder.watchman.reachable
+        await world.node.restart()
+        await world.chain.rpc.call("setmocktime", expiry - HOUR)
+        await world.miner.mine()
+        await until(lambda: deal.earning.state is State.SETTLED and deal.seeder.watchman.reachable)
+        await world.miner.mine()
+        assert await deal.mined(deal.settlement)
+        await world.chain.rpc.call("setmocktime", 0)
