@@ -1,8 +1,9 @@
 """A whole node, wired as the command line wires it, in a process of its own: one that can be killed.
 
-    python -m tests.node_process ROOT WORDS URL COOKIE ZMQ [LINK]
+    python -m tests.node_process ROOT WORDS URL COOKIE ZMQ LINK PIECES [WATCHMAN]
 
-With a link it plays, without one it has a title on sale. It says where it stands in lines of JSON on stdout, and lives
+With a link it plays, without one (an empty one) it has a title of so many pieces on sale, and tells the watchman what it
+earns. It says where it stands in lines of JSON on stdout, and lives
 until it is killed.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 from bct.backends.regtest_node import RegtestNode, die_with_parent
 from bct.cli.home import Home
 from bct.cli.wiring import make_node
-from bct.config import ChainConfig, Config, WireConfig
+from bct.config import ChainConfig, Config, WatchmanConfig, WireConfig
 from bct.node.daemon import Node
 from bct.title.link import TorrentLink, parse
 from bct.wallet.keyring import Keyring
@@ -59,10 +60,13 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def node_process(root: Path, words: str, chain: RegtestNode, link: str = "") -> AsyncIterator[NodeProcess]:
+async def node_process(
+    root: Path, words: str, chain: RegtestNode, link: str = "", *, pieces: int = 24, watchman: str = ""
+) -> AsyncIterator[NodeProcess]:
     """The same root and words bring it back after it was killed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, str(root), words, chain.url, str(chain.cookie_file), chain.zmq, link),
+        *(sys.executable, "-m", __name__, str(root), words, chain.url, str(chain.cookie_file), chain.zmq),
+        *(link, str(pieces), *([watchman] if watchman else [])),
         stdin=PIPE,
         stdout=PIPE,
         preexec_fn=die_with_parent,
@@ -75,21 +79,25 @@ async def node_process(root: Path, words: str, chain: RegtestNode, link: str = "
         await node.kill()
 
 
-async def main(root: str, words: str, url: str, cookie: str, zmq: str, link: str) -> None:
+async def main(root: str, words: str, url: str, cookie: str, zmq: str, link: str, pieces: str, *told: str) -> None:
     home = Home(Path(root))
     home.make()
-    config = Config(chain=ChainConfig(url=url, cookie_file=cookie, zmq=zmq), wire=WireConfig(listen_port=0))
+    config = Config(
+        chain=ChainConfig(url=url, cookie_file=cookie, zmq=zmq),
+        wire=WireConfig(listen_port=0),
+        watchman=WatchmanConfig(send_to=told),
+    )
     async with AsyncExitStack() as stack:
         node = await make_node(stack, home, config, Keyring.of_words(words))
         await node.start()
-        await (play(node, link) if link else sell(node, home.root))
+        await (play(node, link) if link else sell(node, home.root, int(pieces)))
         await asyncio.Event().wait()
 
 
-async def sell(node: Node, root: Path) -> None:
+async def sell(node: Node, root: Path, pieces: int) -> None:
     """{"port", "link"}: of the one title, published the first time."""
     title = next(iter(node.library.titles.values()), None)
-    link = node.link(title) if title else (await publish(node, root)).link
+    link = node.link(title) if title else (await publish(node, root, pieces)).link
     say(port=node.hub.port, link=str(link))
 
 

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 CAPACITY = 10_000
 EXPIRY = NOW + 12 * HOUR
 DUE = EXPIRY - 2 * HOUR + 15 * 60
+SECRET = "5" * 64
 TOKENS = {"a" * 64: "alice", "b" * 64: "bob"}
 
 
@@ -254,7 +255,7 @@ async def test_an_owner_cannot_touch_what_another_has_handed_over(hill: Hill) ->
 
 @asynccontextmanager
 async def open_to_the_world(lookout: Lookout) -> AsyncIterator[str]:
-    async with serving(Watch(lookout, TOKENS).app()) as address:
+    async with serving(Watch(lookout, Bell(), TOKENS, SECRET).app()) as address:
         yield address
 
 
@@ -281,8 +282,31 @@ async def test_over_the_wire(hill: Hill) -> None:
             shown = (await http.get(f"{address}/watch", headers={"Authorization": "Bearer " + "a" * 64})).json()
             others = (await http.get(f"{address}/watch", headers={"Authorization": "Bearer " + "b" * 64})).json()
     (one,) = shown["channels"]
-    assert one == {"channel": str(channel.outpoint), "paid": 62, "expiry": EXPIRY, "due": DUE, "state": "open"}
+    assert one == {
+        "owner": "alice",
+        "channel": str(channel.outpoint),
+        "paid": 62,
+        "expiry": EXPIRY,
+        "due": DUE,
+        "state": "open",
+    }
     assert others == {"channels": []}
+
+
+async def test_whoever_runs_it_sees_all_and_reads_its_metrics(hill: Hill) -> None:
+    channel = await hill.channel()
+    async with hill.lookout() as lookout, open_to_the_world(lookout) as address:
+        await lookout.take("alice", channel.at(62))
+        await lookout.take("bob", channel.at(40))
+        await lookout.look()
+        async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {SECRET}"}) as http:
+            shown = (await http.get(f"{address}/watch")).json()
+            numbers = (await http.get(f"{address}/metrics")).text
+        async with httpx.AsyncClient(trust_env=False, headers={"Authorization": "Bearer " + "a" * 64}) as http:
+            assert (await http.get(f"{address}/metrics")).status_code == 401
+    assert (shown["reachable"], shown["height"], shown["alarms"]) == (True, 1, [])
+    assert [(one["owner"], one["paid"]) for one in shown["channels"]] == [("alice", 62), ("bob", 40)]
+    assert 'bct_watched_satoshis{state="open"} 102.0' in numbers
 
 
 @pytest.mark.parametrize("shown", ["", "Bearer", "Bearer " + "c" * 64, "Bearer " + "a" * 63, "é"])

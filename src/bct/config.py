@@ -72,8 +72,20 @@ class ApiConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchmanConfig:
+    """Who settles when a payee is gone: watchmen elsewhere for this node, and this one for others."""
+
+    send_to: tuple[str, ...] = field(default=(), repr=False)
+    """Who is told what this node earns: https://host:port/#token, as `bct watchman token` shows it there."""
+    listen: str = ""
+    """host:port where others hand over what is watched for them. Empty: `bct up` watches for nobody else, and
+    `bct watchman up` listens at 127.0.0.1:8406."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     chain: ChainConfig = field(default_factory=ChainConfig)
     wire: WireConfig = field(default_factory=WireConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
+    watchman: WatchmanConfig = field(default_factory=WatchmanConfig)

@@ -16,7 +16,9 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from bct.channel.alarms import Standing
+from bct.node.bell import Bell
 from bct.node.daemon import Node
+from bct.node.lookout import Lookout
 
 
 class _Numbers(Collector):
@@ -44,8 +46,24 @@ def numbers(node: Node) -> Iterator[Metric]:
     })  # fmt: skip
     yield from _of_channels(standings)
     yield from _of_purchases(node)
-    words = Counter(alarm.word for alarm in node.bell.alarms)
-    yield _by("bct_alarms", "What only a person can mend, by kind.", "word", words)
+    if node.lookout:
+        yield from of_a_lookout(node.lookout)
+    yield of_alarms(node.bell)
+
+
+def of_alarms(bell: Bell) -> Metric:
+    words = Counter(alarm.word for alarm in bell.alarms)
+    return _by("bct_alarms", "What only a person can mend, by kind.", "word", words)
+
+
+def of_a_lookout(lookout: Lookout) -> Iterator[Metric]:
+    """What is watched for others."""
+    channels, satoshis = Counter[str](), Counter[str]()
+    for guarded in lookout.guarded.values():
+        channels[guarded.state.value] += 1
+        satoshis[guarded.state.value] += guarded.checked.paid
+    yield _by("bct_watched_channels", "Payment channels watched for others.", "state", channels)
+    yield _by("bct_watched_satoshis", "What they pay to others than their payers.", "state", satoshis)
 
 
 def _of_channels(standings: list[Standing]) -> Iterator[Metric]:
@@ -77,14 +95,24 @@ def _by(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
     return family
 
 
+def registry_of(numbers: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
+    """These numbers, and what the system says of this process."""
+    registry = CollectorRegistry()
+    registry.register(_Numbers(numbers))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def metrics_response(registry: CollectorRegistry) -> Response:
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
 def router(node: Node) -> APIRouter:
     routes = APIRouter()
-    registry = CollectorRegistry()
-    registry.register(_Numbers(lambda: numbers(node)))
-    ProcessCollector(registry=registry)
+    registry = registry_of(lambda: numbers(node))
 
     @routes.get("/api/metrics")
     async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return metrics_response(registry)
 
     return routes

@@ -24,8 +24,7 @@ def bind(config: ApiConfig) -> socket.socket:
     try:
         if not ipaddress.ip_address(host).is_loopback:
             raise ConfigError(f"api.host is {config.host}: the owner's door opens on loopback only (127.0.0.1 or ::1)")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, config.port), family=family)
+        listener = socket.create_server((host, config.port), family=_family(host))
         # Head and body of an answer are two small writes; the second would wait 40 ms for the first to be acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
@@ -35,6 +34,23 @@ def bind(config: ApiConfig) -> socket.socket:
         raise ConfigError(
             f"port {config.port} of {host} cannot be listened on ({error.strerror}): choose another with api.port"
         ) from None
+
+
+def bind_anywhere(address: str) -> socket.socket:
+    """A listening socket at host:port, which others may reach. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    try:
+        listener = socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+    except (ValueError, OverflowError):
+        raise ConfigError(f"watchman.listen is {address!r}: it is host:port, for example 0.0.0.0:8406") from None
+    except OSError as error:
+        raise ConfigError(f"{address} cannot be listened on ({error.strerror}): set watchman.listen") from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def address_of(listener: socket.socket) -> str:

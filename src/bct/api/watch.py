@@ -19,8 +19,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bct.api.errors import response
+from bct.api.metrics import metrics_response, of_a_lookout, of_alarms, registry_of
 from bct.channel.watched import decode
 from bct.errors import AuthError, BctError, ConfigError, RemoteProtocolError, TemporaryError
+from bct.node.bell import Bell
 from bct.node.lookout import Guarded, Lookout
 
 MAX_BODY = 256 << 10
@@ -28,9 +30,10 @@ BODY_SECONDS = 20.0
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """One channel that is watched. paid: satoshis to others than its payer. due: when it is settled from here, Unix
-    seconds. state: as the chain shows it."""
+    """One channel that is watched. owner: the name of the token it came with. paid: satoshis to others than its payer.
+    due: when it is settled from here, Unix seconds. state: as the chain shows it."""
 
+    owner: str
     channel: str
     paid: int
     expiry: int
@@ -39,44 +42,77 @@ class Guest(msgspec.Struct, frozen=True):
 
 
 def guest(guarded: Guarded) -> Guest:
-    checked = guarded.checked
-    return Guest(str(guarded.outpoint), checked.paid, checked.lock.expiry, checked.due, guarded.state.value)
+    checked, state = guarded.checked, guarded.state.value
+    return Guest(guarded.owner, str(guarded.outpoint), checked.paid, checked.lock.expiry, checked.due, state)
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What whoever runs the watchman sees. height: of the best block; None before the chain's first answer."""
+
+    reachable: bool
+    height: int | None
+    alarms: list[str]
+    channels: list[Guest]
 
 
 class Watch:
-    """tokens: name of each, by what is shown."""
+    """tokens: the name of each, by what is shown. secret: what the watchman's own owner shows; empty where the owner
+    has a door of its own."""
 
-    def __init__(self, lookout: Lookout, tokens: Mapping[str, str]) -> None:
+    def __init__(self, lookout: Lookout, bell: Bell, tokens: Mapping[str, str], secret: str = "") -> None:
         self._lookout = lookout
+        self._bell = bell
+        self._secret = secret.encode()
         self._tokens = {token.encode(): name for token, name in tokens.items()}
+        self._registry = registry_of(lambda: (*of_a_lookout(lookout), of_alarms(bell)))
 
     def app(self) -> ASGIApp:
-        return Starlette(routes=[Route("/watch", self._take, methods=["POST"]), Route("/watch", self._show)])
+        routes = [
+            Route("/watch", self._take, methods=["POST"]),
+            Route("/watch", self._show),
+            Route("/metrics", self._metrics),
+        ]
+        return Starlette(routes=routes, exception_handlers={BctError: _refuse})
 
     async def _take(self, request: Request) -> Response:
+        owner = self._name(request)
         try:
-            owner = self._owner(request)
             kept = await self._lookout.take(owner, decode(await _body(request)))
         except RemoteProtocolError as error:
-            return response(ConfigError(str(error)))
-        except BctError as error:
-            return response(error)
+            raise ConfigError(str(error)) from error
         return _json({"kept": kept})
 
     async def _show(self, request: Request) -> Response:
-        try:
-            owner = self._owner(request)
-        except BctError as error:
-            return response(error)
-        return _json({"channels": [guest(one) for one in self._lookout.of(owner)]})
+        if not self._is_owner(request):
+            return _json({"channels": [guest(one) for one in self._lookout.of(self._name(request))]})
+        newest, alarms = self._lookout.newest, [alarm.text for alarm in self._bell.alarms]
+        channels = [guest(one) for one in self._lookout.guarded.values()]
+        return _json(Overview(self._lookout.reachable, newest.height if newest else None, alarms, channels))
 
-    def _owner(self, request: Request) -> str:
-        """Raises AuthError. Every token is compared, so that nothing is learned from how long it takes."""
-        shown = request.headers.get("authorization", "").encode("latin-1").removeprefix(b"Bearer ")
+    async def _metrics(self, request: Request) -> Response:
+        if not self._is_owner(request):
+            raise AuthError("metrics are for whoever runs this watchman: show the secret of its .cookie file")
+        return metrics_response(self._registry)
+
+    def _is_owner(self, request: Request) -> bool:
+        return bool(self._secret) and hmac.compare_digest(_shown(request), self._secret)
+
+    def _name(self, request: Request) -> str:
+        """Of who asks. Every token is compared, so that nothing is learned from how long it takes. Raises AuthError."""
+        shown = _shown(request)
         found = [name for token, name in self._tokens.items() if hmac.compare_digest(token, shown)]
         if not found:
             raise AuthError("the token is missing or wrong: ask whoever runs this watchman for one")
         return found[0]
+
+
+def _shown(request: Request) -> bytes:
+    return request.headers.get("authorization", "").encode("latin-1").removeprefix(b"Bearer ")
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BctError)
+    return response(error)
 
 
 async def _body(request: Request) -> bytes:

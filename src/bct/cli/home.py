@@ -85,6 +85,16 @@ class Home:
         """The embedded regtest node's own directory."""
         return self.root / "chain"
 
+    @property
+    def watched(self) -> Path:
+        """What is watched for others: a directory a token, a file a payment channel."""
+        return self.root / "watched"
+
+    @property
+    def tokens(self) -> Path:
+        """Who may hand something over to be watched: JSON, the names by their tokens."""
+        return self.root / "watchman.tokens"
+
     def make(self) -> None:
         """The directory and those inside it. Raises ConfigError."""
         try:

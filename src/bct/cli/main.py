@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bct.cli.verbs import channels, checks, keeping, life, playing, publishing, wallet
+from bct.cli.verbs import channels, checks, keeping, life, playing, publishing, wallet, watching
 
 app = typer.Typer(
     name="bct",
@@ -15,7 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for subject in (life, playing, publishing, wallet, channels, keeping, checks):
+for subject in (life, playing, publishing, wallet, channels, keeping, watching, checks):
     subject.add_to(app)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import signal
@@ -17,11 +16,12 @@ import uvloop
 from bct.api.app import make_app
 from bct.api.server import ApiServer, address_of, bind
 from bct.api.status import ended_view
-from bct.backends import files
-from bct.cli import wiring
+from bct.api.watch import Watch
+from bct.cli import tokens, wiring
 from bct.cli.home import Home
+from bct.cli.running import forget, tell
+from bct.cli.watching import open_door
 from bct.config import Config
-from bct.errors import StoreError
 from bct.node.daemon import Ended, Node
 from bct.wallet.keyring import Keyring
 
@@ -65,9 +65,11 @@ async def _serve(home: Home, config: Config, keyring: Keyring, ready: Callable[[
         secret, address = secrets.token_hex(32), address_of(listener)
         server = ApiServer(make_app(node, secret, address, end.ask), listener)
         server.start()
+        if node.lookout:
+            await open_door(stack, config.watchman.listen, Watch(node.lookout, node.bell, tokens.load(home)))
         found = {"pid": os.getpid(), "api": address, "listen": _listen(node)}
-        _write(home, secret, found)
-        stack.callback(_unlink, home)
+        tell(home, secret, found)
+        stack.callback(forget, home)
         ready(found | {"wallet": "locked" if keyring.locked else "open", "log": str(home.log)})
         await end.asked.wait()
         ended = await _stop(node)
@@ -90,16 +92,3 @@ async def _stop(node: Node) -> list[Ended]:
 
 def _listen(node: Node) -> str:
     return f"{node.config.wire.listen_host}:{node.hub.port}"
-
-
-def _write(home: Home, secret: str, found: dict[str, Any]) -> None:
-    try:
-        files.replace(home.cookie, secret.encode())
-        files.replace(home.running, json.dumps(found).encode())
-    except OSError as error:
-        raise StoreError(f"{home.cookie} cannot be written: {error.strerror}") from error
-
-
-def _unlink(home: Home) -> None:
-    home.running.unlink(missing_ok=True)
-    home.cookie.unlink(missing_ok=True)

@@ -12,12 +12,19 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bct.config import ApiConfig, ChainConfig, ChannelConfig, Config, WireConfig
+from bct.config import ApiConfig, ChainConfig, ChannelConfig, Config, WatchmanConfig, WireConfig
 from bct.errors import ChainError, ConfigError
 
-_SECTIONS: dict[str, type] = {"chain": ChainConfig, "wire": WireConfig, "channel": ChannelConfig, "api": ApiConfig}
+_SECTIONS: dict[str, type] = {
+    "chain": ChainConfig,
+    "wire": WireConfig,
+    "channel": ChannelConfig,
+    "api": ApiConfig,
+    "watchman": WatchmanConfig,
+}
 _PREFIX = "BCT_"
-_KINDS = {"str": "text", "int": "a whole number", "float": "a number"}
+_TEXTS = "tuple[str, ...]"
+_KINDS = {"str": "text", "int": "a whole number", "float": "a number", _TEXTS: "a list of texts"}
 
 
 class Given(NamedTuple):
@@ -78,6 +85,8 @@ def _of_flag(flag: str) -> Given:
 def _convert(given: Given) -> object:
     kind = _kind(given)
     value = given.value
+    if kind == _TEXTS:
+        return _texts(given)
     fits = {"str": isinstance(value, str), "int": type(value) is int, "float": type(value) in (int, float)}[kind]
     if fits:
         return value
@@ -87,6 +96,14 @@ def _convert(given: Given) -> object:
         return int(value) if kind == "int" else float(value)
     except ValueError:
         raise _misfit(given, kind) from None
+
+
+def _texts(given: Given) -> tuple[str, ...]:
+    """A list of the file's; elsewhere texts with blanks between."""
+    texts = given.value.split() if isinstance(given.value, str) else given.value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise _misfit(given, _TEXTS)
+    return tuple(texts)
 
 
 def _kind(given: Given) -> str:

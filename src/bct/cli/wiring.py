@@ -15,6 +15,8 @@ from bct.backends.database import Database
 from bct.backends.disk import DiskStores
 from bct.backends.ledger import Ledger
 from bct.backends.tcp import Tcp
+from bct.backends.watch_post import HttpPost
+from bct.backends.watched_files import WatchedFiles
 from bct.channel.state import FINAL_STATES
 from bct.cli import chains, recovery
 from bct.cli.home import Home
@@ -60,6 +62,8 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
         payout=keyring.payout,
         random=os.urandom,
         close=files.aclose,
+        posts=tuple(map(HttpPost, config.watchman.send_to)),
+        watched=WatchedFiles(home.watched) if config.watchman.listen else None,
     )
     nodes.append(Node(config, parts))
     return nodes[0]

@@ -141,7 +141,9 @@ class Node:
         self.watchman = Watchman(parts.sources, self.till, self.purse, self.wallet, self.bell, parts.steady)
         self.teller = Teller(parts.posts, keys.derive, self.bell, parts.steady)
         self.till.on_opened, self.till.on_closing = self.teller.opened, self.teller.tell
-        self.lookout = parts.watched and Lookout(parts.sources, parts.watched, self.bell, self._unix, parts.steady)
+        self.lookout: Lookout | None = None
+        if parts.watched:
+            self.lookout = Lookout(parts.sources, parts.watched, self.bell, self._unix, parts.steady)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
