@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
+from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +19,7 @@ from bct.bitcoin.keys import verify
 from bct.errors import RemoteProtocolError
 from bct.pay import messages as m
 from tests.channel_parts import PAYER, key
+from tests.make_vectors import ROOT
 from tests.vectors.messages import CONTEXT, EACH, IGNORED, REFUSED, is_signed, signed
 
 NUMBERS = {m.U8: 1, m.U16: 2, m.U32: 4, m.U64: 8}
@@ -294,3 +297,23 @@ def test_parts_of_garbage() -> None:
 )
 def test_each_refusal_of_the_payee_has_a_number(reason: str) -> None:
     assert m.Refusal.of(reason).name.lower().replace("_", "-") == reason
+
+
+@pytest.mark.parametrize(
+    ("told", "numbers"),
+    [
+        ("reasons of CHANNEL_CLOSE", m.CloseReason),
+        ("reasons of PAYMENT_REFUSED", m.Refusal),
+        ("codes of CHANNEL_ERROR", m.Fault),
+    ],
+)
+def test_the_numbers_are_those_of_the_protocol_page(told: str, numbers: type[IntEnum]) -> None:
+    page = (ROOT / "docs/PROTOCOL.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(rf"\* {told}: (.*?)\n(?=\*|\n)", page, re.DOTALL)
+    assert {name: int(number) for number, name in re.findall(r"(\d+)\s+([A-Z_]+)", listed)} == {
+        one.name: one.value for one in numbers
+    }
+
+
+def test_the_version_that_is_spoken() -> None:
+    assert m.VERSION == 1
