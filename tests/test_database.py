@@ -185,9 +185,9 @@ async def test_missteps_are_counted_by_seeder(titles: TitleStore) -> None:
 
 async def test_receipts_come_back_as_they_were_an_epoch_once(tmp_path: Path) -> None:
     """Said anew on another connection, or signed by the payee, an epoch is still the same one."""
-    one = SavedReceipt(FUNDING, EPOCHS[0], CONTEXT, (terms(1),) * EPOCH)
-    two = SavedReceipt(FUNDING, EPOCHS[1], CONTEXT, (terms(2), terms(1), terms(2)) * 2, bytes(range(64)))
-    elsewhere = replace(one, outpoint=OTHER)
+    one = SavedReceipt(EPOCHS[0], CONTEXT, (terms(1),) * EPOCH)
+    two = SavedReceipt(EPOCHS[1], CONTEXT, (terms(2), terms(1), terms(2)) * 2, bytes(range(64)))
+    elsewhere = replace(one, receipt=replace(EPOCHS[0], outpoint=OTHER.pack()))
     async with opened(tmp_path / "bct.db") as database:
         for saved in (two, one, elsewhere, replace(one, countersignature=bytes(64))):
             await database.receipts.put_receipt(saved)
@@ -199,7 +199,7 @@ async def test_receipts_come_back_as_they_were_an_epoch_once(tmp_path: Path) -> 
 
 async def test_a_countersignature_is_whole_or_none(database: Database) -> None:
     with pytest.raises(StoreError, match="CHECK constraint failed"):
-        await database.receipts.put_receipt(SavedReceipt(FUNDING, EPOCHS[0], CONTEXT, (terms(1),) * EPOCH, bytes(63)))
+        await database.receipts.put_receipt(SavedReceipt(EPOCHS[0], CONTEXT, (terms(1),) * EPOCH, bytes(63)))
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------

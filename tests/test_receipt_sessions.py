@@ -16,7 +16,7 @@ from bct.pay.messages import ChannelError, CloseReason, Fault, PiecePayment, Rec
 from bct.pay.payer_receipts import PayerReceipts
 from bct.pay.payer_session import Countersigned, Unsigned
 from bct.pay.receipt_store import SavedReceipt
-from bct.pay.receipts import EPOCH, Leaf, unpack_leaves
+from bct.pay.receipts import EPOCH, Leaf, countersigned, unpack_leaves
 from bct.title.terms import Terms
 from bct.units import PieceIndex
 from tests.channel_parts import FILM, SERIES
@@ -97,9 +97,7 @@ class Viewing:
 def proves(saved: SavedReceipt, viewing: Viewing) -> bool:
     """Whether both keys of the lock have signed."""
     lock, receipt = viewing.viewer.payer.params.lock, saved.receipt
-    answer = ReceiptSigned(
-        receipt.handle, receipt.epoch, receipt.pieces, receipt.size, receipt.root, receipt.totals
-    )  # fmt: skip
+    answer = countersigned(receipt)
     return verify(lock.payer, saved.context.digest(receipt), receipt.signature) and verify(
         lock.payee, saved.context.digest(answer), saved.countersignature
     )

@@ -26,8 +26,8 @@ from bct.pay.receipts import (
     merkle_root,
     unpack_leaves,
 )
-from bct.units import Infohash, PieceIndex
-from tests.channel_parts import PAYER
+from bct.units import Infohash, Outpoint, PieceIndex
+from tests.channel_parts import FUNDING, PAYER
 from tests.vectors.messages import CONTEXT
 from tests.vectors.receipts import EPOCHS, FILM, FIRST, PAID, PRICE, SECOND, SIZE, epoch, leaves, sold
 
@@ -105,7 +105,7 @@ def test_leaves_that_are_cut(size: int) -> None:
 
 
 def book(*taken: Receipt) -> Served:
-    served = Served()
+    served = Served(FUNDING)
     for receipt in taken:
         served.take(receipt, served.check(receipt, PAID, sold))
     return served
@@ -132,6 +132,13 @@ def test_an_epoch_is_known_again_whatever_connection_it_is_said_on() -> None:
     assert not served.has(replace(EPOCHS[0], root=bytes(32)))
     assert not served.has(epoch(3, leaves(FILM, 68)[67:], PAID, 70))
     assert not served.has(replace(EPOCHS[0], epoch=0))
+
+
+def test_a_receipt_of_another_channel() -> None:
+    """THREATS 43: it would count for two of them."""
+    other = Outpoint(FUNDING.txid, FUNDING.index + 1)
+    refused(book(), replace(EPOCHS[0], outpoint=other.pack()), "a receipt of channel")
+    assert not book(EPOCHS[0]).has(replace(EPOCHS[0], outpoint=other.pack()))
 
 
 def test_epochs_rise_by_one() -> None:

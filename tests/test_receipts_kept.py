@@ -103,6 +103,27 @@ async def test_epochs_go_on_over_a_cut_wire_and_a_restart(
     assert (last.pieces, last.totals) == (EPOCH + PAID - bought, (PAID,))
 
 
+async def test_a_play_that_keeps_its_channel_leaves_no_piece_without_a_receipt(
+    tmp_path: Path, chain: ChainNode, miner: RegtestMiner
+) -> None:
+    """The next title may be long in coming, and the node down by then. What is not answered is said with that."""
+    ours, theirs = MemoryStore(), MemoryStore()
+    async with (
+        running_node(tmp_path / "seeder", chain, store=theirs) as seeder,
+        running_node(tmp_path / "viewer", chain, store=ours) as viewer,
+    ):
+        await fund(viewer, miner)
+        titles = [await publish(seeder, tmp_path / "seeder", 24, seed=seed) for seed in (1, 2)]
+        for title, epochs in zip(titles, (1, 2), strict=True):
+            play = await viewer.play(title.link, None, more=1)
+            assert await watch(play) == title.film
+            await viewer.viewer.close(play, keep=title is titles[0])
+            assert len(ours.receipt) == epochs
+        assert kept(ours) == kept(theirs)
+        assert all(saved.countersignature for saved in kept(ours))
+        assert [saved.receipt.pieces for saved in kept(ours)] == [21, 42]
+
+
 @dataclass
 class SlowStore(MemoryStore):
     """Its disk takes until `free` to write a receipt."""

@@ -21,7 +21,7 @@ NONCE = bytes(range(100, 116))
 TERMS = bytes(range(256))
 OFFER = m.Offer(TERMS, PAYEE.public, SEEDER, 100, 8, 108, 2**32 - 1, 900, NONCE)
 OPEN = m.ChannelOpen(7, NONCE, PAYER.public, 1, 1_800_043_200, CHANGE, 100, 8, 900, b"an Atomic BEEF")
-RECEIPT = m.Receipt(7, 1, 64, 64 << 18, bytes(range(32)), (64,), bytes(64), bytes(range(58)))
+RECEIPT = m.Receipt(7, FUNDING.pack(), 1, 64, 64 << 18, bytes(range(32)), (64,), bytes(64), bytes(range(58)))
 EACH: tuple[m.Message, ...] = (
     m.OfferRequest(bytes(range(20))),
     OFFER,
@@ -36,7 +36,7 @@ EACH: tuple[m.Message, ...] = (
     m.PaymentAck(7, (62, 0)),
     m.PaymentRefused(7, m.Refusal.NOT_RISING, (62,), bytes(range(64))),
     RECEIPT,
-    m.ReceiptSigned(7, 1, 64, 64 << 18, bytes(range(32)), (64,)),
+    m.ReceiptSigned(7, FUNDING.pack(), 1, 64, 64 << 18, bytes(range(32)), (64,)),
     m.Resume(7, FUNDING.pack()),
     m.Resumed(7, 1000, (62,), bytes(range(64)), (0, 1, 2)),
     m.ChannelClose(7, m.CloseReason.DONE, (62,), bytes(range(64))),

@@ -15,7 +15,7 @@ from typing import Any
 from bct.pay.messages import Receipt
 from bct.pay.receipts import EPOCH, Leaf, Sold, Step, countersigned, merkle_proof, merkle_root
 from bct.units import Infohash, PieceIndex
-from tests.channel_parts import PAYEE, PAYER
+from tests.channel_parts import FUNDING, PAYEE, PAYER
 from tests.vectors.messages import CONTEXT
 
 Json = dict[str, Any]
@@ -46,7 +46,9 @@ def epoch(number: int, listed: list[Leaf], totals: tuple[int, ...], before: int 
     """Signed by the payer. before: pieces in earlier epochs."""
     pieces = before + len(listed)
     root = merkle_root([leaf.digest(sold(leaf).hash) for leaf in listed])
-    unsigned = Receipt(7, number, pieces, pieces * SIZE, root, totals, bytes(64), pack(listed))
+    unsigned = Receipt(
+        7, FUNDING.pack(), number, pieces, pieces * SIZE, root, totals, bytes(64), pack(listed)
+    )  # fmt: skip
     return replace(unsigned, signature=PAYER.sign(CONTEXT.digest(unsigned)))
 
 

@@ -96,8 +96,8 @@ class Deals:
                 seat.settling_since = None
                 self._agreed(seat, opened, missed)
                 self.receipts.say_again(seat)
-                if self.closing and not self.keeps:
-                    self._say_close(seat)
+                if self.closing:
+                    self._say_end(seat)
             case LineNeeded(missed):
                 self._agreed(seat, (), missed)
                 self.spawn(self._add_line(seat))
@@ -262,18 +262,20 @@ class Deals:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                for seat in [] if self.keeps else self._loop.seats.values():
-                    self._say_close(seat)
+                for seat in self._loop.seats.values():
+                    self._say_end(seat)
                 closing = [one for one in self.channels if self._ends(one)]
                 await asyncio.gather(*(spending.over.wait() for spending in closing))
+                await asyncio.gather(*self._tasks, return_exceptions=True)  # receipts are written down
 
     def _ends(self, spending: Spending) -> bool:
         return spending.payer.state is State.CLOSING or (spending.in_use and not self.keeps)
 
-    def _say_close(self, seat: Seat) -> None:
+    def _say_end(self, seat: Seat) -> None:
         if seat.session and seat.spending and seat.session.ready and not seat.peer.closed:
             self.receipts.say(seat)
-            seat.peer.say(seat.session.close(CloseReason.DONE))
+            if not self.keeps:
+                seat.peer.say(seat.session.close(CloseReason.DONE))
             seat.peer.flush()
 
     def stop(self) -> None:

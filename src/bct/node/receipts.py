@@ -52,7 +52,7 @@ class Receipts:
         session, spending = seat.session, seat.spending
         if session is None or spending is None:
             return
-        if draft := spending.receipts.draft(spending.payer.totals):
+        while draft := spending.receipts.draft(spending.payer.totals):
             self._say(seat, session, spending, draft.receipt, draft.terms)
 
     def say_again(self, seat: Seat) -> None:

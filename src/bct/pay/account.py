@@ -47,7 +47,7 @@ class Account:
         self.cap = cap
         self.held = False
         """A request was held back for the ledger's sake since this was last cleared."""
-        self.receipts = Served()
+        self.receipts = Served(payee.params.outpoint)
         self._left: dict[tuple[Infohash, PieceIndex], int] = {}
         self._sold: dict[tuple[Infohash, PieceIndex], tuple[int, int]] = {}
         self._used: list[int] = [0] * len(payee.lines)

@@ -288,7 +288,7 @@ class PaymentRefused(Message):
 
 @dataclass(frozen=True, slots=True)
 class Receipt(Message):
-    """Signed by the payer key: so many pieces of `size` bytes in all have come over the channel since it was opened.
+    """Signed by the payer key: so many pieces of `size` bytes in all have come over this channel since it was opened.
 
     root: of the Merkle tree over this epoch's leaves (`pay.receipts`). They stand behind the signature, since the root
     speaks for them: one can be shown later without the others.
@@ -296,10 +296,11 @@ class Receipt(Message):
 
     TYPE = 0x0C
     LAYOUT = (
-        ("handle", U32), ("epoch", U32), ("pieces", U32), ("size", U64), ("root", DIGEST), ("totals", TOTALS),
-        ("signature", SIGNATURE), ("leaves", LEAVES),
+        ("handle", U32), ("outpoint", OUTPOINT), ("epoch", U32), ("pieces", U32), ("size", U64), ("root", DIGEST),
+        ("totals", TOTALS), ("signature", SIGNATURE), ("leaves", LEAVES),
     )  # fmt: skip
     handle: int
+    outpoint: bytes
     epoch: int
     pieces: int
     size: int
@@ -316,6 +317,7 @@ class ReceiptSigned(Message):
     TYPE = 0x0D
     LAYOUT = Receipt.LAYOUT[:-1]
     handle: int
+    outpoint: bytes
     epoch: int
     pieces: int
     size: int

@@ -48,7 +48,7 @@ def countersign(
         account.receipts.take(receipt, prices)
     answer = countersigned(receipt)
     answer = replace(answer, signature=key.sign(context.digest(answer)))
-    return SavedReceipt(account.outpoint, receipt, context, terms, answer.signature), answer
+    return SavedReceipt(receipt, context, terms, answer.signature), answer
 
 
 def recall(account: Account, found: Iterable[SavedReceipt]) -> None:

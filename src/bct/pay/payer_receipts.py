@@ -58,12 +58,14 @@ class PayerReceipts:
 
     def draft(self, totals: Totals) -> Draft | None:
         """The next epoch, of what came since the last; None when nothing did. totals: what was signed."""
-        came, self._came = self._came[:EPOCH], self._came[EPOCH:]
+        count = self._ripe()
+        came, self._came = self._came[:count], self._came[count:]
         if not came:
             return None
         last = self.saved[-1].receipt if self.saved else None
         receipt = Receipt(
             handle=0,
+            outpoint=self._outpoint.pack(),
             epoch=len(self.saved) + 1,
             pieces=len(came) + (last.pieces if last else 0),
             size=sum(one.size for one in came) + (last.size if last else 0),
@@ -74,9 +76,17 @@ class PayerReceipts:
         )
         return Draft(receipt, tuple(one.terms for one in came))
 
+    def _ripe(self) -> int:
+        """How many pieces of those that came are of the next epoch: up to 64, no torrent under two terms."""
+        terms: dict[Infohash, Terms] = {}
+        for count, one in enumerate(self._came[:EPOCH]):
+            if terms.setdefault(one.leaf.infohash, one.terms) != one.terms:
+                return count
+        return min(EPOCH, len(self._came))
+
     def said(self, receipt: Receipt, context: Context, terms: tuple[Terms, ...]) -> SavedReceipt:
         """The receipt was signed for this connection, for the first time or anew; how it is to be kept."""
-        saved = SavedReceipt(self._outpoint, receipt, context, terms)
+        saved = SavedReceipt(receipt, context, terms)
         self._put(saved)
         return saved
 

@@ -18,11 +18,14 @@ class SavedReceipt:
     is none.
     """
 
-    outpoint: Outpoint
     receipt: Receipt
     context: Context
     terms: tuple[Terms, ...]
     countersignature: bytes = b""
+
+    @property
+    def outpoint(self) -> Outpoint:
+        return Outpoint.unpack(self.receipt.outpoint)
 
 
 class ReceiptStore(Protocol):

@@ -29,7 +29,7 @@ from bct.bitcoin.keys import sha256
 from bct.channel.transactions import Totals
 from bct.errors import Action, RemoteProtocolError
 from bct.pay.messages import LEAF_SIZE, LEAVES_MAX, Receipt, ReceiptSigned
-from bct.units import Infohash, PieceIndex
+from bct.units import Infohash, Outpoint, PieceIndex
 
 EPOCH = LEAVES_MAX
 """Pieces in one receipt at most."""
@@ -129,7 +129,8 @@ Look = Callable[[Leaf], Sold]
 class Served:
     """What the receipts of one payment channel say so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, outpoint: Outpoint) -> None:
+        self._outpoint = outpoint.pack()
         self._epochs: list[ReceiptSigned] = []
         self._listed: set[tuple[Infohash, PieceIndex]] = set()
         self._claims: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -138,7 +139,7 @@ class Served:
     @property
     def last(self) -> ReceiptSigned:
         """What the newest epoch says; of a channel without one: nothing at all."""
-        return self._epochs[-1] if self._epochs else ReceiptSigned(0, 0, 0, 0, b"", ())
+        return self._epochs[-1] if self._epochs else ReceiptSigned(0, self._outpoint, 0, 0, 0, b"", ())
 
     def has(self, receipt: Receipt) -> bool:
         """Whether this very epoch was taken before: it may be said again on another connection."""
@@ -149,10 +150,12 @@ class Served:
         """Everything but the signature of the next epoch; what each of its pieces cost. totals: what the payee has a
         commitment for. Changes nothing.
 
-        In this order: epoch → totals → each piece sold, on its line, listed once → each total apart from the others by
-        the price → pieces and bytes → root. Raises RemoteProtocolError('bad-receipt'), and what `look` raises.
+        In this order: channel → epoch → totals → each piece sold, on its line, listed once → totals apart by the prices
+        → pieces and bytes → root. Raises RemoteProtocolError('bad-receipt'), and what `look` raises.
         """
         last, leaves = self.last, unpack_leaves(receipt.leaves)
+        if receipt.outpoint != self._outpoint:
+            raise _bad(f"a receipt of channel {Outpoint.unpack(receipt.outpoint)}")
         if receipt.epoch != last.epoch + 1:
             raise _bad(f"epoch {receipt.epoch} where {last.epoch + 1} is due")
         if not all(a <= b <= c for a, b, c in zip_longest(last.totals, receipt.totals, totals, fillvalue=0)):
@@ -199,7 +202,9 @@ class Served:
 
 def content(receipt: Receipt | ReceiptSigned) -> ReceiptSigned:
     """What is signed, without what belongs to one connection: handle and signature."""
-    return ReceiptSigned(0, receipt.epoch, receipt.pieces, receipt.size, receipt.root, receipt.totals)
+    return ReceiptSigned(
+        0, receipt.outpoint, receipt.epoch, receipt.pieces, receipt.size, receipt.root, receipt.totals
+    )  # fmt: skip
 
 
 def countersigned(receipt: Receipt) -> ReceiptSigned:

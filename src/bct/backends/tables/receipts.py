@@ -54,18 +54,18 @@ class ReceiptTable:
         """See `ReceiptStore`."""
         query = select(RECEIPTS).where(RECEIPTS.c.outpoint == outpoint.pack()).order_by(RECEIPTS.c.epoch)
         rows = await self._run(lambda db: db.execute(query).all())
-        return [_saved(outpoint, row) for row in rows]
+        return [_saved(row) for row in rows]
 
 
-def _saved(outpoint: Outpoint, row: Row[tuple[object, ...]]) -> SavedReceipt:
+def _saved(row: Row[tuple[object, ...]]) -> SavedReceipt:
     receipt = messages.decode(row.receipt)
     if not isinstance(receipt, Receipt):
-        raise StoreError(f"epoch {row.epoch} of channel {outpoint} is no receipt: made by a newer bct?")
+        raise StoreError(f"epoch {row.epoch} of a channel is no receipt: made by a newer bct?")
     network, *rest = msgspec.msgpack.decode(row.context, type=_Context)
     raws, each = msgspec.msgpack.decode(row.terms, type=_Terms)
     known = [terms.decode(raw) for raw in raws]
     context = Context(Network(network), *rest)
-    return SavedReceipt(outpoint, receipt, context, tuple(known[i] for i in each), row.countersignature)
+    return SavedReceipt(receipt, context, tuple(known[i] for i in each), row.countersignature)
 
 
 def _pack_context(context: Context) -> bytes:
