@@ -23,14 +23,13 @@ def main() -> int:
     asked = parser.parse_args()
     failed = 0
     for name in asked.targets:
-        with tempfile.TemporaryDirectory(prefix="bct-fuzz-") as scratch:
-            found = Path(scratch, "found")
-            found.mkdir()
+        with tempfile.TemporaryDirectory(prefix="bct-fuzz-") as folder:
+            found = Path(folder)
             catch = hunt(name, asked.seconds, found)
             print(f"{name}: {catch}", flush=True)
             failed |= bool(catch.finding)
             if asked.keep and not catch.finding:
-                keep(name, found, Path(scratch, "kept"))
+                keep(name, found)
     return failed
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
 
 from tests.fuzz import corpus
-from tests.fuzz.reach import reached
+from tests.fuzz.reach import branches, reached
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -49,20 +49,27 @@ def hunt(name: str, seconds: int, folder: Path) -> Catch:
     if code or not tried:
         shown = [path.read_bytes().hex() for kind in ("crash", "timeout", "oom") for path in folder.glob(f"{kind}-*")]
         return Catch(0, {}, f"\n{said[-4000:]}\nthe bytes: {' '.join(shown)}")
-    inputs = _all(folder)
-    return Catch(int(tried[1]), reached(TARGETS[name].rooms, lambda: [TARGETS[name](raw) for raw in inputs]))
+    return Catch(int(tried[1]), reached(TARGETS[name].rooms, _reading(name, _all(folder))))
 
 
-def keep(name: str, folder: Path, scratch: Path) -> None:
-    """Writes those inputs into the corpus that reach what nothing shorter there does."""
-    scratch.mkdir()
-    _, code = _guided(name, "-merge=1", scratch, folder)
-    assert code == 0
-    kept: list[bytes] = []
-    for raw in sorted(set(_all(scratch)) - set(TARGETS[name].seeds()), key=len):
-        if sum(map(len, kept)) + len(raw) <= _KEPT_BYTES:
+def keep(name: str, folder: Path) -> None:
+    """Writes those inputs into the corpus that take a turn which nothing shorter there takes."""
+    rooms, kept = TARGETS[name].rooms, list[bytes]()
+    known = branches(rooms, _reading(name, TARGETS[name].seeds()))
+    for raw in sorted(_all(folder), key=len):
+        taken = branches(rooms, _reading(name, [raw]))
+        if taken - known and sum(map(len, kept)) + len(raw) <= _KEPT_BYTES:
+            known |= taken
             kept.append(raw)
     corpus.save(name, kept)
+
+
+def _reading(name: str, inputs: Iterable[bytes]) -> Callable[[], None]:
+    def read() -> None:
+        for raw in inputs:
+            TARGETS[name](raw)
+
+    return read
 
 
 def _guided(name: str, *options: object) -> tuple[str, int]:

@@ -31,23 +31,38 @@ def _lines(code: CodeType) -> set[int]:
 
 def reached(modules: tuple[ModuleType, ...], work: Callable[[], object]) -> dict[str, int]:
     """Percent of each module's lines that `work` runs."""
-    hit: dict[str, set[int]] = {module.__file__ or "": set() for module in modules}
+    hit: dict[str | None, set[int]] = {module.__file__: set() for module in modules}
 
     def ran(code: CodeType, line: int) -> object:
         if code.co_filename in hit:
             hit[code.co_filename].add(line)
         return sys.monitoring.DISABLE
 
+    _watch(sys.monitoring.events.LINE, ran, work)
+    there = {module: lines(module) for module in modules}
+    return {module.__name__: 100 * len(hit[module.__file__] & of) // len(of) for module, of in there.items()}
+
+
+def branches(modules: tuple[ModuleType, ...], work: Callable[[], object]) -> set[tuple[CodeType, int, int]]:
+    """Every turn that `work` takes in these modules: where, and to where."""
+    files = {module.__file__ for module in modules}
+    taken: set[tuple[CodeType, int, int]] = set()
+
+    def turned(code: CodeType, at: int, to: int) -> None:
+        if code.co_filename in files:
+            taken.add((code, at, to))
+
+    _watch(sys.monitoring.events.BRANCH, turned, work)
+    return taken
+
+
+def _watch(event: int, told: Callable[..., object], work: Callable[[], object]) -> None:
     sys.monitoring.use_tool_id(_TOOL, "bct reach")
     try:
-        sys.monitoring.register_callback(_TOOL, sys.monitoring.events.LINE, ran)
-        sys.monitoring.set_events(_TOOL, sys.monitoring.events.LINE)
+        sys.monitoring.register_callback(_TOOL, event, told)
+        sys.monitoring.set_events(_TOOL, event)
         work()
     finally:
         sys.monitoring.set_events(_TOOL, 0)
         sys.monitoring.free_tool_id(_TOOL)
         sys.monitoring.restart_events()
-    return {
-        module.__name__: 100 * len(hit[module.__file__ or ""] & lines(module)) // len(lines(module))
-        for module in modules
-    }
