@@ -2,9 +2,8 @@
 
     python -m tests.node_process ROOT WORDS URL COOKIE ZMQ LINK PIECES [WATCHMAN]
 
-With a link it plays, without one (an empty one) it has a title of so many pieces on sale, and tells the watchman what it
-earns. It says where it stands in lines of JSON on stdout, and lives
-until it is killed.
+With a link it plays; with an empty one it has a title of so many pieces on sale, and tells the watchman what it earns.
+It says where it stands in lines of JSON on stdout, and lives until it is killed.
 """
 
 from __future__ import annotations

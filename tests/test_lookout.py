@@ -51,8 +51,9 @@ class Channel:
     def at(self, paid: int) -> Watched:
         """What its payee hands over when so much was paid."""
         payer, payee = new_payer(self.fixed), new_payee(self.fixed)
-        payment = payer.pay(0, paid, PAYER, now=NOW)
-        payee.accept(0, paid, payment.signature, now=NOW, exposure=None)
+        now = self.fixed.lock.expiry - 12 * HOUR
+        payment = payer.pay(0, paid, PAYER, now=now)
+        payee.accept(0, paid, payment.signature, now=now, exposure=None)
         return Watched((self.funding,), payee.settlement(PAYEE)[0].serialize(), CHANGE)
 
     @property

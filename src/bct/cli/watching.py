@@ -31,14 +31,18 @@ log = structlog.get_logger()
 LISTEN = "127.0.0.1:8406"
 
 
-def run(home: Home, config: Config, ready: Callable[[dict[str, Any]], None]) -> None:
-    """Until SIGINT or SIGTERM. ready: told once where it is reached. Raises ConfigError, ChainError, StoreError."""
+def check(home: Home, config: Config) -> None:
+    """Whether a watchman can run here. Raises ConfigError."""
     if home.wallet.exists():
         raise ConfigError(
             f"{home.root} is a node's: set watchman.listen there, or give the watchman its own --data-dir"
         )
     if not config.chain.url:
         raise ConfigError("a watchman looks at the chain that its payees use: set chain.url, cookie_file and zmq")
+
+
+def run(home: Home, config: Config, ready: Callable[[dict[str, Any]], None]) -> None:
+    """Until SIGINT or SIGTERM. ready: told once where it is reached. Raises ConfigError, ChainError, StoreError."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(home, config, ready))
 

@@ -47,6 +47,7 @@ def up(session: Session, settings: Set = None) -> None:
     from bct.cli import logs, watching
 
     config = session.config(settings or [])
+    watching.check(session.home, config)
     session.home.make()
     logs.set_up()
     watching.run(session.home, config, lambda found: session.result(found, f"Watching at {found['api']}."))
