@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,6 +194,73 @@ def test_ctrl_c_ends_a_play_in_order(street: Street, tmp_path: Path) -> None:
         assert [channel["state"] for channel in ended["channels"]] == ["settled"] * (number == signal.SIGINT)
 
 
+def objects(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def test_two_films_in_a_row_are_paid_over_one_channel(street: Street, tmp_path: Path) -> None:
+    """The second one, of other creators, locks nothing; its line makes the settlement dearer. The cap is for both."""
+    first = published(street.creator, clip(tmp_path, 4), "First")
+    second = street.creator.bct("publish", str(clip(tmp_path, 5)), "--name", "Second", "--free-seconds", "0",
+                                "--price", str(PRICE), "--payee", f"{'ab' * 20}:7000")  # fmt: skip
+    cap = 1000
+    said, _ = street.viewer.run(
+        "play", first["link"], second["torrent"], "--player", READER, "--max-sats", str(cap), "--json"
+    )
+    one, done, two, ended = objects(said)
+    assert (one["cap"], one["quote"]["cost"]) == (cap, PRICE * first["pieces"])
+    (kept,), (channel,) = done["channels"], ended["channels"]
+    assert kept["state"] == "open"
+    assert kept["outpoint"] == channel["outpoint"]
+    assert kept["capacity"] == one["quote"]["locked"] >= 2 * one["quote"]["cost"]
+    assert two["quote"]["locked"] == 0
+    assert two["cap"] == cap - done["spent"] - done["fees"]
+    assert ended["fees"] == two["quote"]["fees"] == 2
+    assert (channel["state"], channel["paid"]) == ("settled", done["spent"] + ended["spent"])
+    assert ended["bought"] == second["pieces"]
+
+
+def test_a_channel_that_the_next_film_does_not_use_is_settled_in_the_end(
+    street: Street, neighbour: Machine, tmp_path: Path
+) -> None:
+    """The second film comes from another seeder; so does nothing at all, at a link that leads nowhere."""
+    first = published(street.creator, clip(tmp_path, 6), "Third")
+    second = published(neighbour, clip(tmp_path, 7), "Fourth")
+    said, _ = street.viewer.run("play", first["link"], second["link"], "--player", READER, "--json")
+    _, done, _, ended, closed = objects(said)
+    assert closed["outpoint"] == done["channels"][0]["outpoint"] != ended["channels"][0]["outpoint"]
+    assert (closed["state"], closed["paid"]) == ("settled", done["spent"])
+    assert ended["channels"][0]["state"] == "settled"
+    third = published(street.creator, clip(tmp_path, 8), "Fifth")
+    nowhere = f"magnet:?xt=urn:btih:{'00' * 20}&x.pe=127.0.0.1:1"
+    said, _ = street.viewer.run("play", third["link"], nowhere, "--player", READER, "--json", code=75)
+    _, _, closed, error = objects(said)
+    assert closed["state"] == "settled"
+    assert "none of the 1 peers" in error["text"]
+
+
+def test_ctrl_c_ends_the_films_that_were_to_follow(street: Street, tmp_path: Path) -> None:
+    title = published(street.creator, clip(tmp_path, 9), "Sixth")
+    read = tmp_path / "read"
+    reads_and_stays = "import sys,time,urllib.request as u; u.urlopen(sys.argv[2]).read(); open(sys.argv[1], chr(119))"
+    player = f"{sys.executable} -c '{reads_and_stays}; time.sleep(60)' {read}"
+    with street.viewer.start("play", title["link"], street.title["link"], "--player", player, "--json") as process:
+        assert process.stdout
+        process.stdout.readline()
+        while not read.exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+    (ended,) = objects(said)
+    assert [channel["state"] for channel in ended["channels"]] == ["settled"]
+
+
+def test_films_in_a_row_need_a_player(street: Street) -> None:
+    link = street.title["link"]
+    assert "--player" in street.viewer.bct("play", link, link, "--no-player", code=2)["text"]
+
+
 def test_coins_go_out_to_an_address(street: Street) -> None:
     to = street.creator.bct("wallet", "address")["address"]
     before = street.creator.bct("wallet", "balance")
@@ -213,15 +281,20 @@ def test_people_are_told_everything_too(street: Street) -> None:
     assert "0 pieces were bought for 0 sat" in said
 
 
-def test_down_says_what_became_of_every_channel(street: Street, tmp_path: Path) -> None:
-    """The last story here: the viewer's node is down after it."""
+def test_down_says_what_became_of_every_channel(street: Street, neighbour: Machine, tmp_path: Path) -> None:
+    """One that was kept for another film, and one that is in use. The last story here: the viewer's node is down."""
+    before = published(neighbour, clip(tmp_path, 10), "Last but one")
+    play = street.viewer.node.post("/api/plays", {"link": before["link"]})
+    urllib.request.urlopen(play["url"]).read()
+    street.viewer.node.delete(f"/api/plays/{play['token']}?keep=true")
     title = published(street.creator, clip(tmp_path, 3), "Last")
     play = street.viewer.node.post("/api/plays", {"link": title["link"]})
     urllib.request.urlopen(play["url"]).read()
     pid = street.viewer.pid
-    (settled,) = street.viewer.bct("down")["settled"]
-    assert (settled["role"], settled["paid"]) == ("payer", PRICE * title["pieces"])
-    assert re.fullmatch("[0-9a-f]{64}", settled["txid"])
+    settled = street.viewer.bct("down")["settled"]
+    assert {one["role"] for one in settled} == {"payer"}
+    assert sorted(one["paid"] for one in settled) == sorted(PRICE * one["pieces"] for one in (before, title))
+    assert all(re.fullmatch("[0-9a-f]{64}", one["txid"]) for one in settled)
     assert not lives(pid)
     assert not street.viewer.home.running.exists()
     street.viewer.bct("down", code=3)

@@ -137,6 +137,7 @@ async def test_a_seeder_that_is_gone_settles_nothing_and_that_is_said(
 async def test_nothing_is_said_to_somebody_else_at_the_seeders_address(
     tmp_path: Path, chain: ChainNode, miner: RegtestMiner
 ) -> None:
+    """THREATS 25."""
     async with (
         running_node(tmp_path / "viewer", chain) as viewer,
         running_node(tmp_path / "seeder", chain) as seeder,
@@ -241,8 +242,12 @@ async def test_a_channel_that_an_old_backup_cannot_resume_makes_way_for_another(
     tmp_path: Path, chain: ChainNode, miner: RegtestMiner
 ) -> None:
     """The log knows one line, the seeder two: whom the second one pays cannot be checked. What is locked comes back
-    from the seeder's own settlement."""
-    async with running_node(tmp_path / "seeder", chain) as seeder, running_node(tmp_path / "viewer", chain) as viewer:
+    from the seeder's own settlement. THREATS 53: a seeder that does this on purpose is remembered for it."""
+    store = MemoryStore()
+    async with (
+        running_node(tmp_path / "seeder", chain) as seeder,
+        running_node(tmp_path / "viewer", chain, store=store) as viewer,
+    ):
         await fund(viewer, miner)
         first = await publish(seeder, tmp_path / "seeder", PIECES)
         second = await publish(seeder, tmp_path / "seeder", PIECES, seed=2, creator=STRANGER)
@@ -255,6 +260,7 @@ async def test_a_channel_that_an_old_backup_cannot_resume_makes_way_for_another(
         assert len(play.buyer.deals.channels) == 2
         assert (old.unknown, old.payer.state) == (True, State.OPEN)
         assert play.buyer.deals.channels[1].payer.totals == (PAID,)
+        assert [why for _, why in store.noted] == ["resume"]
 
 
 async def test_of_two_seeders_the_one_that_has_our_channel_is_paid(

@@ -185,8 +185,10 @@ class Deals:
 
     def gone(self, seat: Seat, fault: RemoteProtocolError | None) -> None:
         """The connection is over. fault: of the seeder, if that ended it. A channel that it could not show to be as we
-        know it, or we could not, is not offered to it again: the same would come of it."""
+        know it is not offered to it again: the same would come of it. Another one may be opened, which costs two fees;
+        so this is remembered, though it may be our own log that is too old."""
         if fault and seat.session and seat.session.stage is Stage.RESUMING:
+            self.distrust(seat, "resume")
             self._decline(seat)
         self.let_go(seat)
 

@@ -42,7 +42,7 @@ def _show(found: list[dict[str, Any]]) -> None:
 
 
 def close(session: Session, channel: Outpoint) -> None:
-    """Settle a channel you earn on, now."""
+    """Settle a channel now: one you earn on, or one you pay over that no play uses."""
     found = session.node().post(f"/api/channels/{channel}/close")
     how = f"settled in {found['txid']}" if found["txid"] else f"{found['state']}: the node keeps trying"
     session.result(found, f"{channel}: {found['paid']} sat, {how}")

@@ -147,7 +147,7 @@ def _first_words(session: Session, output: IO[bytes]) -> dict[str, Any]:
 def down(session: Session) -> None:
     """Settle every payment channel that can be, and stop the node.
 
-    What cannot be settled now (the chain does not answer) is saved and settled after the next start.
+    What cannot be settled now (the chain, or a seeder, does not answer) is saved and settled later.
     """
     node = session.node()
     ended = node.post("/api/stop")

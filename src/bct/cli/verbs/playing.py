@@ -1,8 +1,9 @@
-"""`bct play`: a film in the owner's player, and a meter of what it costs."""
+"""`bct play`: films in the owner's player, one after another, and a meter of what they cost."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import shlex
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bct.cli.verb import Session, verb
-from bct.errors import ConfigError
+from bct.errors import BctError, ConfigError
 
 if TYPE_CHECKING:
     from bct.cli.client import NodeClient
@@ -32,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 def play(
     session: Session,
-    what: Annotated[str, typer.Argument(help="A link, or a .torrent file.", show_default=False)],
+    what: Annotated[list[str], typer.Argument(help="Links or .torrent files, in this order.", show_default=False)],
     peer: Annotated[str, typer.Option("--peer", help="host:port of a seeder to ask first.")] = "",
     player: Annotated[
         str, typer.Option("--player", help="Program that gets the film's address.", show_default="the first one found")
@@ -40,29 +41,80 @@ def play(
     no_player: Annotated[bool, typer.Option("--no-player", help="Only print the address, until Ctrl-C.")] = False,
     max_sats: Annotated[
         int | None,
-        typer.Option("--max-sats", min=0, help="The most it may cost, pieces and miner fees together; never passed."),
+        typer.Option(
+            "--max-sats", min=0, help="The most all of it may cost, pieces and miner fees together; never passed."
+        ),
     ] = None,
 ) -> None:
-    """Watch a film, paying for each piece as it comes.
+    """Watch a film, or several one after another, paying for each piece as it comes.
 
-    It ends with the player or with Ctrl-C; then the payment channel is settled and what was not spent comes back.
-    With `--json`, one object when the film can be read and one when it is settled.
+    A film ends with its player; Ctrl-C ends all of them. Then the payment channel is settled and what was not spent
+    comes back. Films that one seeder has are paid over one payment channel: the second one puts nothing on the chain.
+    With `--json`, for each film one object when it can be read and one when it is closed; then one for each channel
+    that was kept for a later film and not used for it.
 
     Example: `bct play film.torrent --max-sats 200`
     """
     command = [] if no_player else _player(player)
-    node = session.node()
-    playing = node.post("/api/plays", _what(what) | {"peer": peer, "max_sats": max_sats})
-    try:
-        with _sigterm_as_interrupt():  # whoever reads the address may end us at once
-            session.result(playing, lambda: _show_start(playing))
-            _watch(session, node, playing, command)
-    except KeyboardInterrupt:
-        session.note("\nsettling …")
-    ended = node.delete(f"/api/plays/{playing['token']}")
-    session.result(ended, lambda: _show_end(ended))
-    if ended["trouble"]:
-        raise _error(ended)
+    if len(what) > 1 and not command:
+        raise ConfigError("films are shown one after another by a player, and end with it: name one with --player")
+    titles = [_what(text) | {"peer": peer} for text in what]
+    row = _Row(session, session.node(), command, max_sats)
+    with _sigterm_as_interrupt():
+        try:
+            for number, title in enumerate(titles, 1):
+                if not row.show(title, len(titles) - number):
+                    break
+        finally:
+            row.end()
+
+
+class _Row:
+    """Films one after another. max_sats: of all of them."""
+
+    def __init__(self, session: Session, node: NodeClient, command: list[str], max_sats: int | None) -> None:
+        self._session = session
+        self._node = node
+        self._command = command
+        self._left = max_sats
+        self._kept: dict[str, dict[str, Any]] = {}
+        """Payment channels that a film left open for the next one, as they stood then, by outpoint."""
+
+    def show(self, title: dict[str, str], more: int) -> bool:
+        """One film, to its end. more: how many are to follow. False when the owner has had enough. Raises the error
+        that kept it from being watched."""
+        playing = self._node.post("/api/plays", title | {"max_sats": self._left, "more": more})
+        goes_on = True
+        try:
+            self._session.result(playing, lambda: _show_start(playing, more))
+            _watch(self._session, self._node, playing, self._command)
+        except KeyboardInterrupt:  # maybe at once: whoever reads the address may end us
+            goes_on = False
+            self._session.note("\nsettling …")
+        keep = goes_on and more > 0
+        ended = self._node.delete(f"/api/plays/{playing['token']}" + ("?keep=true" if keep else ""))
+        self._session.result(ended, lambda: _show_end(ended, keep))
+        self._count(ended, keep)
+        if ended["trouble"]:
+            raise _error(ended)
+        return goes_on
+
+    def _count(self, ended: dict[str, Any], keep: bool) -> None:
+        if self._left is not None:
+            self._left -= ended["spent"] + ended["fees"]
+        for channel in ended["channels"]:
+            self._kept.pop(channel["outpoint"], None)
+            if keep and not channel["txid"]:
+                self._kept[channel["outpoint"]] = channel
+
+    def end(self) -> None:
+        """Brings back what lies in channels that were kept and that no later film has used."""
+        for outpoint, channel in self._kept.items():
+            try:
+                channel = self._node.post(f"/api/channels/{outpoint}/close")
+            except BctError as error:
+                self._session.note(f"  {error}")
+            self._session.result(channel, functools.partial(_show_channel, channel))
 
 
 def _what(text: str) -> dict[str, str]:
@@ -127,14 +179,19 @@ def _error(ended: dict[str, Any]) -> Exception:
     return error_of(ended["trouble"])
 
 
-def _show_start(playing: dict[str, Any]) -> None:
+def _show_start(playing: dict[str, Any], more: int) -> None:
     print(f"{playing['name']}: {playing['url']}")
-    if quote := playing["quote"]:
-        cost = f"{quote['pieces']} pieces at {quote['price']} sat: {quote['cost']} sat"
-        print(f"  {cost}, and about {quote['fees']} sat to miners; at most {playing['cap']} sat in all")
+    quote = playing["quote"]
+    if not quote:
+        print("  it costs nothing")
+        return
+    for_all = "in all, with what is to follow" if more else "in all"
+    cost = f"{quote['pieces']} pieces at {quote['price']} sat: {quote['cost']} sat"
+    print(f"  {cost}, and about {quote['fees']} sat to miners; at most {playing['cap']} sat {for_all}")
+    if quote["locked"]:
         print(f"  {quote['locked']} sat are locked meanwhile; what is not spent of them comes back")
     else:
-        print("  it costs nothing")
+        print("  it is paid over the payment channel that is open: nothing more is locked")
 
 
 def _show_meter(now: dict[str, Any]) -> None:
@@ -146,12 +203,18 @@ def _show_meter(now: dict[str, Any]) -> None:
     )
 
 
-def _show_end(ended: dict[str, Any]) -> None:
+def _show_end(ended: dict[str, Any], kept: bool) -> None:
     print(f"\n{ended['bought']} pieces were bought for {ended['spent']} sat; at most {ended['fees']} sat go to miners.")
     for channel in ended["channels"]:
-        if channel["txid"]:
-            print(
-                f"  settled in {channel['txid']}: {channel['change']} sat are back, {channel['fee']} sat went to miners"
-            )
+        if kept and not channel["txid"]:
+            left = channel["capacity"] - channel["paid"]
+            print(f"  channel {channel['outpoint']} stays open for the next film, with {left} sat in it")
         else:
-            print(f"  channel {channel['outpoint']} is not settled yet: at the latest its refund brings the rest back")
+            _show_channel(channel)
+
+
+def _show_channel(channel: dict[str, Any]) -> None:
+    if channel["txid"]:
+        print(f"  settled in {channel['txid']}: {channel['change']} sat are back, {channel['fee']} sat went to miners")
+    else:
+        print(f"  channel {channel['outpoint']} is not settled yet: at the latest its refund brings the rest back")
