@@ -14,8 +14,9 @@ from bct.bitcoin.chain import Place
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx, TxOutput
 from bct.channel.lock import refund
-from bct.channel.state import State
+from bct.channel.state import Event, State
 from bct.node.sight import DEEP
+from bct.node.wallet import NodeWallet
 from bct.units import Satoshi
 from tests.blocks import mine_only, take_back
 from tests.deal import Deal, World, a_deal, own_world
@@ -123,6 +124,19 @@ async def test_a_funding_and_its_settlement_that_are_both_forgotten_come_back_to
     assert await deal.mined(deal.settlement)
 
 
+async def test_a_payer_that_has_seen_the_settlement_takes_nothing_back(deal: Deal, world: World) -> None:
+    """The chain has forgotten it after the expiry. The refund would be good now, and it is not sent: what was owed is
+    handed over again."""
+    expiry = deal.spending.payer.params.lock.expiry
+    assert deal.viewer.purse.is_refundable(deal.spending, expiry + 60)
+    await world.miner.mine()
+    await deal.viewer.viewer.close(deal.play)
+    await deal.look()
+    await deal.viewer.purse.happened(deal.spending, Event.UNSEEN, None)
+    assert deal.spending.payer.state is State.CLOSING
+    assert not deal.viewer.purse.is_refundable(deal.spending, expiry + 60)
+
+
 async def test_a_refund_that_wins_after_a_reorganisation_is_what_counts_and_so_is_a_settlement_that_wins_it_back(
     deal: Deal, world: World
 ) -> None:
@@ -148,7 +162,15 @@ async def test_a_refund_that_wins_after_a_reorganisation_is_what_counts_and_so_i
     await world.miner.mine(DEEP)
     await deal.look()
     assert deal.both(State.DONE)
+    await the_wallet_counts_one_end(deal, world)
     await world.chain.rpc.call("setmocktime", 0)
+
+
+async def the_wallet_counts_one_end(deal: Deal, world: World) -> None:
+    """What it says it has is what the words alone find on the chain."""
+    fresh = NodeWallet(world.chain, deal.viewer.wallet._keyring)
+    await fresh.sync(deal.viewer.purse.addresses())
+    assert deal.viewer.wallet.balance == fresh.balance
 
 
 async def refund_of(deal: Deal) -> Tx:

@@ -359,24 +359,28 @@ class Purse:
 
     async def happened(self, spending: Spending, event: Event, tx: Tx | None) -> None:
         """What the chain says about the channel's outpoint. tx: the transaction that spends it, if one does."""
-        before = spending.payer.state
+        before, older = spending.payer.state, spending.saved.closing
+        closing = tx.serialize() if tx else b""
         spending.payer.on(event)
-        if spending.payer.state is before:
+        if spending.payer.state is before and closing in (b"", older):
             return
+        if older and closing != older and event is not Event.UNSEEN:
+            self._wallet.drop(Tx.parse(older))  # of two that end a channel only one can be mined
         if event is Event.FUNDING_LOST:
             self._wallet.drop(Tx.parse(spending.saved.funding))
         elif tx:
             self._wallet.saw(tx)
-        await self._move(spending, spending.payer.state, tx.serialize() if tx else b"")
+        await self._move(spending, spending.payer.state, closing)
         txid = txid_hex(tx.txid) if tx else ""
         log.info("spending channel", channel=str(spending.outpoint), what=event.value, txid=txid)
         if tx and event is not Event.FUNDING_LOST:
             spending.over.set()
 
     def is_refundable(self, spending: Spending, median_time: int) -> bool:
-        """Whether the expiry has passed without an end. A locked wallet cannot send the refund: it waits."""
+        """Whether the expiry has passed without an end. A locked wallet cannot send the refund: it waits. A settlement
+        that was seen once is what is owed: should the chain forget it, it is handed over again, and no refund is."""
         payer = spending.payer
-        expired = may_refund(payer.params.lock.expiry, median_time)
+        expired = may_refund(payer.params.lock.expiry, median_time) and not _is_settlement(spending.saved.closing)
         return expired and can(Role.PAYER, payer.state, Event.EXPIRED) and not self._wallet.locked
 
     async def refund(self, spending: Spending, median_time: int) -> None:
@@ -396,9 +400,9 @@ class Purse:
     def _made_refund(spending: Spending, rate: int) -> Tx | None:
         """One that was made before, if it still pays enough: somebody may have it already."""
         raw = spending.saved.closing
-        tx = Tx.parse(raw) if raw else None
-        if tx is None or tx.inputs[0].sequence == FINAL:
+        if not raw or _is_settlement(raw):
             return None
+        tx = Tx.parse(raw)
         paid = spending.payer.params.capacity - sum(output.value for output in tx.outputs)
         return tx if paid * 1000 >= rate * len(raw) else None
 
@@ -419,6 +423,11 @@ class Purse:
         ]
         if sequences:
             await self._ledger.wait(sequences[-1])
+
+
+def _is_settlement(closing: bytes) -> bool:
+    """closing: the transaction that ended a channel, raw; empty when there is none."""
+    return bool(closing) and Tx.parse(closing).inputs[0].sequence == FINAL
 
 
 def _is_idle(spending: Spending) -> bool:
