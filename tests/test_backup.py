@@ -175,6 +175,16 @@ def test_what_is_no_manifest_of_ours_is_refused(made: Path, tmp_path: Path) -> N
             verified(edited(made, tmp_path / f"{number}.zip", change))
 
 
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_is_packed_is_not_ours(made: Path, tmp_path: Path, how: int) -> None:
+    """A packed file may be a thousand times as large when it is taken out, and is damaged in more ways."""
+    with zipfile.ZipFile(made) as old, zipfile.ZipFile(tmp_path / "packed.zip", "w", how) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(StoreError, match=r"or damaged: manifest\.json in it is packed"):
+        verified(tmp_path / "packed.zip")
+
+
 def test_words_that_are_sealed_stay_sealed(tmp_path: Path) -> None:
     backup.write(a_home(tmp_path / "home", "correct horse"), Network.REGTEST, tmp_path / "backup.zip")
     assert WORDS.encode() not in (tmp_path / "backup.zip").read_bytes()

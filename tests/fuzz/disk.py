@@ -1,18 +1,21 @@
-"""Files of our own on a disk that may be damaged: the ledger, the wallet."""
+"""Files of our own on a disk that may be damaged: the ledger, the wallet, a backup."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from zipfile import ZipFile
 
 from bct.backends import keyfile, ledger
 from bct.backends.ledger import Ledger
 from bct.bitcoin.chain import Network
+from bct.cli import backup
 from bct.errors import ConfigError, StoreError, WalletLockedError
 from tests.fuzz.target import Target
 from tests.vectors.wallet import WORDS
@@ -45,6 +48,14 @@ def _wallet(raw: bytes) -> None:
         path.chmod(0o600)
         with suppress(ConfigError, StoreError, WalletLockedError):
             assert len(keyfile.load(path, Network.REGTEST).identity.secret) == 32
+
+
+def _backup(raw: bytes) -> None:
+    """Whatever is taken out of it is what its manifest says. Here that is never a wallet: it takes longest to read."""
+    path = _folder() / "backup.zip"
+    path.write_bytes(raw)
+    with suppress(ConfigError):
+        asyncio.run(backup.verify(path, ""))
 
 
 def _resealed(raw: bytes) -> bytes:
@@ -94,7 +105,18 @@ def _wallets() -> list[bytes]:
     return [plain, _resealed(json.dumps(sealed).encode())]
 
 
+def _backups() -> list[bytes]:
+    content, packed = b"[wire]\n" * 20, io.BytesIO()
+    entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"version": 1, "network": "regtest", "made": 0, "files": {"config.toml": entry}}
+    with ZipFile(packed, "w") as archive:
+        archive.writestr("config.toml", content)
+        archive.writestr("manifest.json", json.dumps(manifest))
+    return [packed.getvalue()]
+
+
 TARGETS: dict[str, Target] = {
     "ledger": Target(_ledger, _ledgers, (ledger,), refusals=(StoreError,), mutations=100),
+    "backup": Target(_backup, _backups, (backup,), refusals=(StoreError,), mutations=300),
     "wallet-file": Target(_wallet, _wallets, (keyfile,), refusals=(), mutations=300),
 }

@@ -56,6 +56,14 @@ def text_of(raw: bytes) -> str:
     return raw.decode(errors="surrogateescape")
 
 
+def respelled(raw: bytes) -> bytes:
+    """JSON in the one spelling that is read, so that what stands in it gets its turn; other bytes as they are."""
+    try:
+        return json.dumps(json.loads(raw), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return raw
+
+
 def parts_of(raw: bytes) -> list[bytes]:
     """Many inputs in one: each begins with its length in two bytes. The last takes what is there; what is beyond
     `_MOST_PARTS` is left, for a story of a thousand steps teaches no more than one of twenty."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.fuzz import disk, money, payments, titles, torrents
+from tests.fuzz import disk, evidence, money, payments, titles, torrents
 from tests.fuzz.target import Target
 
-TARGETS: dict[str, Target] = torrents.TARGETS | money.TARGETS | titles.TARGETS | payments.TARGETS | disk.TARGETS
+_ROOMS = (torrents, money, titles, payments, evidence, disk)
+
+TARGETS: dict[str, Target] = {name: target for room in _ROOMS for name, target in room.TARGETS.items()}

@@ -15,7 +15,7 @@ from bct.torrent.metainfo import Metainfo
 from bct.units import Infohash
 from tests import mp4
 from tests.fuzz import torrents
-from tests.fuzz.target import Target, text_of, vector
+from tests.fuzz.target import Target, respelled, text_of, vector
 
 
 def _link(raw: bytes) -> None:
@@ -40,6 +40,12 @@ def _terms(raw: bytes) -> None:
 
 
 def _manifest(raw: bytes) -> None:
+    with suppress(RemoteProtocolError):
+        _listed(respelled(raw))
+    _listed(raw)
+
+
+def _listed(raw: bytes) -> None:
     read = manifest.decode(raw)
     assert manifest.encode(read) == raw
     for rendition in read.renditions:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import msgspec
 
@@ -194,7 +194,7 @@ async def _take_out(file: Path, home: Home, passphrase: str) -> Contents:
 
 
 def _manifest(archive: ZipFile) -> _Manifest:
-    manifest = msgspec.json.decode(archive.read(_MANIFEST), type=_Manifest)
+    manifest = msgspec.json.decode(archive.read(_member(archive, _MANIFEST)), type=_Manifest)
     if manifest.version != VERSION:
         raise StoreError(f"this backup has version {manifest.version}; this program knows {VERSION}: update bct")
     if manifest.network.upper() not in Network.__members__:
@@ -205,8 +205,19 @@ def _manifest(archive: ZipFile) -> _Manifest:
     return manifest
 
 
+def _member(archive: ZipFile, name: str) -> ZipInfo:
+    """Not packed, as `write` leaves it: so nothing is taken out that is larger than the backup itself."""
+    member = archive.getinfo(name)
+    if member.compress_type != ZIP_STORED:
+        raise ValueError(f"{name} in it is packed")
+    return member
+
+
 def _extract(archive: ZipFile, name: str, entry: _Entry, target: Path) -> None:
-    with archive.open(name) as member, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    with (
+        archive.open(_member(archive, name)) as member,
+        open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out,
+    ):
         measured = _Measured(out.write)
         while chunk := member.read(_CHUNK):
             measured.write(chunk)
