@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import struct
 import tempfile
 from contextlib import suppress
 from functools import cache
@@ -19,8 +20,6 @@ from bct.cli import backup
 from bct.errors import ConfigError, StoreError, WalletLockedError
 from tests.fuzz.target import Target
 from tests.vectors.wallet import WORDS
-
-_PAYLOADS = [b"", b"a payment", bytes(range(256)), b"the last one"]
 
 
 def _ledger(raw: bytes) -> None:
@@ -81,17 +80,19 @@ def _kept() -> tempfile.TemporaryDirectory[str]:
 
 
 def _ledgers() -> list[bytes]:
-    path = _folder() / "seed"
-    path.unlink(missing_ok=True)
+    """By hand, as the head of `backends.ledger` draws it, so that it is the same file each time."""
+    written = struct.pack(">8sIQ16s", b"bctledgr", 1, 1, bytes(range(16)))
+    check = _checksum(written)
+    written += check
+    for payload in (b"", b"a payment", bytes(range(256)), b"the last one"):
+        head = struct.pack(">I", len(payload))
+        check = _checksum(check + head + payload)
+        written += head + payload + check
+    return [written]
 
-    async def write() -> None:
-        opened = Ledger.open(path, lambda _: None)
-        for payload in _PAYLOADS:
-            opened.append(payload)
-        await opened.close()
 
-    asyncio.run(write())
-    return [path.read_bytes()]
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def _wallets() -> list[bytes]:
