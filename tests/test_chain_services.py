@@ -17,11 +17,13 @@ from bct.backends.chain_services import ChainServices
 from bct.backends.news import News
 from bct.backends.regtest_miner import RegtestMiner
 from bct.backends.regtest_node import RegtestNode
+from bct.bitcoin import address
 from bct.bitcoin.chain import GOOD, Broadcast, HistoryItem, Outcome, Place, Seen, Spend, Tip
 from bct.bitcoin.merkle import MerklePath
+from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import FINAL, Tx
 from bct.errors import ChainError, ConfigError
-from bct.units import Txid, txid_hex
+from bct.units import PubKeyHash, Txid, txid_hex
 from tests.coins import coins_of, some_coins, spend
 from tests.conformance.chain import NOWHERE, STORIES, Story, a_dead_source_says_so, outcomes, until
 from tests.conftest import open_chain
@@ -33,6 +35,8 @@ pytestmark = pytest.mark.anyio
 
 ACCEPTED, KNOWN, PARKED, CONFLICT, INVALID, UNREACHABLE = Outcome
 PATIENCE = 30.0
+ADDRESS, OTHER_ADDRESS = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8", "mfcGAzvis9JQAb6avB6WBGiGrgWzLxuGaC"
+EMPTY: dict[str, Any] = {"result": None, "error": ""}
 
 
 def raw_text(text: str) -> Fault:
@@ -434,6 +438,31 @@ class TestAnIndexCannotInvent:
         services.woc.switch.always = says(200, body)
         with pytest.raises(ChainError, match="what it answered"):
             await net.history(b"\x51")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            5,
+            {"address": ADDRESS},
+            [],
+            [5, {"address": OTHER_ADDRESS, "confirmed": EMPTY, "unconfirmed": EMPTY}],
+            [{"address": [ADDRESS], "confirmed": EMPTY, "unconfirmed": EMPTY}],
+            [{"address": ADDRESS}],
+            [{"address": ADDRESS, "confirmed": EMPTY, "unconfirmed": []}],
+            [{"address": ADDRESS, "confirmed": {"result": 5}, "unconfirmed": EMPTY}],
+            [{"address": ADDRESS, "confirmed": EMPTY, "unconfirmed": {"result": None, "error": "busy"}}],
+        ],
+    )
+    async def test_whatever_comes_as_histories(self, services: Services, net: ChainServices, body: Any) -> None:
+        services.woc.switch.always = says(200, body)
+        with pytest.raises(ChainError, match="what it answered"):
+            await net.history(p2pkh(address.decode(ADDRESS, net.network)))
+
+    async def test_twenty_addresses_are_one_question(self, services: Services, net: ChainServices) -> None:
+        scripts = [p2pkh(PubKeyHash(bytes([number] * 20))) for number in range(45)]
+        services.woc.switch.asked.clear()
+        assert await asyncio.gather(*map(net.history, scripts)) == [[]] * 45
+        assert services.woc.switch.asked == ["POST /v1/bsv/regtest/addresses/history/all"] * 3
 
     async def test_a_history_without_end(self, services: Services, net: ChainServices) -> None:
         services.woc.switch.always = says(200, {"result": [], "error": "", "nextPageToken": "more"})

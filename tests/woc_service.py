@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +13,17 @@ from starlette.routing import Mount, Route
 
 from bct.backends.chain_node import ChainNode
 from bct.backends.node_rpc import RpcRefusalError
+from bct.bitcoin import address
+from bct.bitcoin.chain import HistoryItem, Network
 from bct.bitcoin.headers import SIZE
 from bct.bitcoin.keys import sha256
+from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Reader, Tx
 from bct.units import Outpoint, Txid, txid_from_hex, txid_hex
 from tests.switch import Switch
 
-_PAGE = 3
-"""Entries of a history in one answer: few, so that tests turn pages."""
+_PAGE, _SHORT = 3, 6
+"""Entries of a history in one answer, and of one among many: few, so that tests turn pages."""
 _FILE = 100
 """Headers in a file."""
 
@@ -41,6 +45,7 @@ class WocService:
             Route("/tx/{txid}/hex", self._hex),
             Route("/tx/{txid}/{vout:int}/spent", self._spent),
             Route("/tx/{txid}/proof/tsc", self._proof),
+            Route("/addresses/history/all", self._histories, methods=["POST"]),
             Route("/script/{hash}/confirmed/history", self._mined_history),
             Route("/script/{hash}/unconfirmed/history", self._pool_history),
             Route("/block/headers", self._newest),
@@ -84,10 +89,14 @@ class WocService:
 
     async def _spent(self, request: Request) -> Response:
         outpoint = Outpoint(txid_from_hex(request.path_params["txid"]), request.path_params["vout"])
+        found = await self._found(outpoint.txid)
+        if not found or outpoint.index >= len(found["vout"]):
+            return PlainTextResponse("Bad Request", 400)
         spend = await self.chain.spender(outpoint)
         if spend is None or spend.txid in self.blind:
             return PlainTextResponse("Not Found", 404)
-        return JSONResponse({"txid": txid_hex(spend.txid), "vin": spend.input_index})
+        status = "unconfirmed" if spend.height is None else "confirmed"
+        return JSONResponse({"txid": txid_hex(spend.txid), "vin": spend.input_index, "status": status})
 
     async def _proof(self, request: Request) -> Response:
         txid = request.path_params["txid"]
@@ -103,18 +112,26 @@ class WocService:
 
     # -- scripts ------------------------------------------------------------------------------------------------------
 
+    async def _histories(self, request: Request) -> Response:
+        answer = []
+        for given in (await request.json())["addresses"]:
+            script = p2pkh(address.decode(given, Network.REGTEST))
+            items = await self.chain.history(script)
+            mined, pool = _shown([i for i in items if i.height]), _shown([i for i in items if not i.height])
+            parts = {"confirmed": _part(mined[:_SHORT], len(mined) > _SHORT), "unconfirmed": _part(pool, more=False)}
+            answer.append({"address": given, "script": sha256(script)[::-1].hex()} | parts)
+        return JSONResponse(answer)
+
     async def _mined_history(self, request: Request) -> Response:
         found = [item for item in await self._history(request) if item.height is not None]
         start = int(request.query_params.get("token", "0"))
-        page = [{"tx_hash": txid_hex(item.txid), "height": item.height} for item in found[start : start + _PAGE]]
         more = {"nextPageToken": str(start + _PAGE)} if start + _PAGE < len(found) else {}
-        return _listed(request, page, more)
+        return _listed(request, _shown(found[start : start + _PAGE]), more)
 
     async def _pool_history(self, request: Request) -> Response:
-        found = [item for item in await self._history(request) if item.height is None]
-        return _listed(request, [{"tx_hash": txid_hex(item.txid)} for item in found], {})
+        return _listed(request, _shown([item for item in await self._history(request) if item.height is None]), {})
 
-    async def _history(self, request: Request) -> list[Any]:
+    async def _history(self, request: Request) -> list[HistoryItem]:
         await self._scan()
         script = self.scripts.get(request.path_params["hash"])
         return await self.chain.history(script) if script is not None else []
@@ -174,6 +191,14 @@ class WocService:
         except RpcRefusalError:
             return PlainTextResponse("Not Found", 404)
         return JSONResponse({"height": found["height"], "hash": found["hash"]})
+
+
+def _shown(items: Sequence[HistoryItem]) -> list[dict[str, Any]]:
+    return [{"tx_hash": txid_hex(item.txid)} | ({"height": item.height} if item.height else {}) for item in items]
+
+
+def _part(result: list[dict[str, Any]], more: bool) -> dict[str, Any]:
+    return {"result": result or None, "error": ""} | ({"nextPageToken": "0"} if more else {})
 
 
 def _listed(request: Request, result: list[Any], more: dict[str, str]) -> Response:

@@ -9,19 +9,23 @@ Three questions a second are free, more with a key; `Web` keeps to it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from bct.backends.bundle import Bundle
 from bct.backends.verdicts import Verdict, of_woc
 from bct.backends.web import TIMEOUT, Answer, Web
+from bct.bitcoin import address
 from bct.bitcoin.chain import HistoryItem, Network, Outcome
 from bct.bitcoin.keys import sha256, sha256d
+from bct.bitcoin.script import p2pkh_hash
 from bct.errors import ChainError, ConfigError
 from bct.units import Outpoint, Txid, txid_hex
 
 _MAX_PAGES = 100
+_MOST_ADDRESSES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Woc:
             raise ConfigError(f"WhatsOnChain is asked a number of questions a second, got {rate}")
         headers = {"woc-api-key": key} if key else {}
         self.web = Web("WhatsOnChain", f"{url.rstrip('/')}/{network.name.lower()}", headers, 1 / rate, timeout)
+        self._network = network
+        self._histories = Bundle(self._of_addresses, _MOST_ADDRESSES)
 
     @property
     def name(self) -> str:
@@ -77,10 +83,10 @@ class Woc:
         return raw
 
     async def spent(self, outpoint: Outpoint) -> tuple[Txid, int] | None:
-        """The input that spends it, in pool or block, unchecked; None also for an output that does not exist. Raises
+        """The input that spends it, in pool or block, unchecked; None also for an output that it does not know. Raises
         ChainError."""
         answer = await self.web.get(f"/tx/{txid_hex(outpoint.txid)}/{outpoint.index}/spent")
-        if answer.status == 404:
+        if answer.status in (400, 404):  # unknown; known and unspent
             return None
         match answer.good().json():
             case {"txid": str(txid), "vin": int(index)} if index >= 0:
@@ -116,34 +122,57 @@ class Woc:
     async def history(self, script: bytes) -> list[HistoryItem]:
         """What pays the script or spends from it, oldest first, then the pool's. Raises ChainError.
 
-        The pool is read first: what is mined in between is then seen twice and not missed.
+        Addresses that are asked about at the same time go together, twenty in a question.
         """
+        pubkey_hash = p2pkh_hash(script)
+        short = await self._histories.get(address.encode(pubkey_hash, self._network)) if pubkey_hash else None
+        return await self._of_script(script) if short is None else short
+
+    async def _of_addresses(self, addresses: Sequence[str]) -> dict[str, list[HistoryItem] | None]:
+        """None where there is more than goes into one answer."""
+        answer = await self.web.post("/addresses/history/all", {"addresses": list(addresses)})
+        found = answer.good().json()
+        listed = found if isinstance(found, list) else []
+        by_address = {str(one.get("address")): one for one in listed if isinstance(one, dict)}
+        histories: dict[str, list[HistoryItem] | None] = {}
+        for one in addresses:
+            match by_address.get(one):
+                case {"confirmed": dict(mined), "unconfirmed": dict(pool)}:
+                    (first, more), (waiting, still_more) = _page(answer, mined), _page(answer, pool)
+                    histories[one] = None if more or still_more else _ordered(first, waiting)
+                case _:
+                    raise answer.refused(f"says nothing about {one}")
+        return histories
+
+    async def _of_script(self, script: bytes) -> list[HistoryItem]:
         # The hash is written backwards, as Electrum does; the documentation's text does not say so, its examples do.
         path = f"/script/{sha256(script)[::-1].hex()}"
-        pool = [item.txid async for item in self._pages(f"{path}/unconfirmed/history")]
-        mined = {item.txid: item.height async for item in self._pages(f"{path}/confirmed/history")}
-        ordered = sorted(mined.items(), key=lambda item: item[1] or 0)
-        waiting = [HistoryItem(txid, None) for txid in pool if txid not in mined]
-        return [*(HistoryItem(txid, height) for txid, height in ordered), *waiting]
+        pool = await self._pages(f"{path}/unconfirmed/history")  # first: what is mined in between is then seen twice
+        return _ordered(await self._pages(f"{path}/confirmed/history"), pool)
 
-    async def _pages(self, path: str) -> AsyncIterator[HistoryItem]:
+    async def _pages(self, path: str) -> list[HistoryItem]:
+        items: list[HistoryItem] = []
         token = ""
         for _ in range(_MAX_PAGES):
             answer = await self.web.get(f"{path}?token={quote(token)}" if token else path)
             if answer.status == 404:  # it has never seen the script
-                return
-            found = answer.good().json()
-            if not isinstance(found, dict) or found.get("error") or not isinstance(found.get("result"), list):
-                raise answer.refused("is no history")
-            for item in found["result"]:
-                yield _item(answer, item)
-            token = str(found.get("nextPageToken") or "")
+                return items
+            page, token = _page(answer, answer.good().json())
+            items += page
             if not token:
-                return
+                return items
         raise ChainError(f"{self.name}: the history of one script has more than {_MAX_PAGES} pages")
 
     async def close(self) -> None:
         await self.web.close()
+
+
+def _page(answer: Answer, found: Any) -> tuple[list[HistoryItem], str]:
+    """Some entries of a history, and the token that asks for more."""
+    match found:
+        case {"result": list() | None as result, **rest} if not rest.get("error"):
+            return [_item(answer, item) for item in result or ()], str(rest.get("nextPageToken") or "")
+    raise answer.refused("is no history")
 
 
 def _item(answer: Answer, item: Any) -> HistoryItem:
@@ -152,3 +181,11 @@ def _item(answer: Answer, item: Any) -> HistoryItem:
             height = rest.get("height")
             return HistoryItem(answer.txid(txid), height if isinstance(height, int) and height > 0 else None)
     raise answer.refused("is no history")
+
+
+def _ordered(mined: Sequence[HistoryItem], pool: Sequence[HistoryItem]) -> list[HistoryItem]:
+    """Each once, oldest first."""
+    heights = {item.txid: item.height or 0 for item in mined}
+    ordered = sorted(heights.items(), key=lambda item: item[1])
+    waiting = [HistoryItem(item.txid, None) for item in pool if item.txid not in heights]
+    return [*(HistoryItem(txid, height) for txid, height in ordered), *waiting]

@@ -69,10 +69,8 @@ class NodeWallet:
             await self._read(map(self.watch, paths))
 
     async def _read(self, scripts: Iterable[bytes]) -> None:
-        found: dict[Txid, int | None] = {}
-        for script in scripts:
-            for item in await self._chain.history(script):
-                found[item.txid] = item.height
+        histories = await asyncio.gather(*map(self._chain.history, scripts))  # some chains answer many at once
+        found = {item.txid: item.height for history in histories for item in history}
         for txid, height in found.items():
             raw = await self._chain.transaction(txid)
             if raw is not None:
