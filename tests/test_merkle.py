@@ -92,6 +92,7 @@ def test_an_inner_node_is_not_a_transaction() -> None:
         (b"\x07\x00", "1 to 64 rows"),
         (b"\x07\x41", "1 to 64 rows"),
         (b"\xff" + bytes(7) + b"\x01\x01", "no block 72057594037927936"),
+        (b"\xfe\0\0\0\x80\x01", "no block 2147483648"),
         (b"\x07\x01\x01\x02\x00" + bytes(32), "offset 2 lies outside"),
         (b"\x07\x02\x00\x01\x02\x00" + bytes(32), "offset 2 lies outside"),
         (b"\x07\x01\x01\x00\x03" + bytes(32), "flags are 0, 1 or 2, got 3"),
@@ -102,6 +103,10 @@ def test_an_inner_node_is_not_a_transaction() -> None:
 )
 def test_bytes_that_cannot_be_a_path(raw: bytes, told: str) -> None:
     refused(lambda: MerklePath.parse(raw), told)
+
+
+def test_the_last_block_there_can_be() -> None:
+    assert MerklePath.parse(b"\xfe\xff\xff\xff\x7f\x01\x00").height == 0x7FFF_FFFF
 
 
 def test_a_tree_may_be_64_rows_high() -> None:
