@@ -191,7 +191,7 @@ def test_a_reserved_coin_is_not_spent_twice(wallet: Wallet) -> None:
 def test_a_channels_change_is_ours_once_it_is_watched(wallet: Wallet) -> None:
     path = channel_change(ANCHOR, 0)
     wallet.watch(path, KEYRING.key(path).hash)
-    assert wallet.watched[-1] == path
+    assert wallet.watched[-1] == script(path)
     (coin,) = wallet.see(pay((300, script(path))), 120).gained
     assert coin.path == path
 
