@@ -251,6 +251,12 @@ async def test_an_older_settlement_that_somebody_else_sent_is_noticed(tmp_path: 
         (alarm,) = node.bell.alarms
         assert (alarm.word, alarm.about) == ("short", str(outpoint))
         assert "40 sat less" in alarm.text
+        post.chain.forget(tx.txid)
+        await node.watchman.look()
+        spend = await post.chain.spender(outpoint)
+        assert spend
+        assert spend.txid == payee.settlement(node.till.keys.derive(only(node).account.nonce))[0].txid
+        assert node.bell.alarms == [], "a reorganisation took it away: the newest takes its place"
 
 
 async def test_a_funding_that_is_contested_serves_nothing_more_and_is_given_up_only_when_that_is_deep(

@@ -34,6 +34,7 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
 
     Raises ConfigError, ChainError, StoreError, TemporaryError.
     """
+    posts = tuple(map(HttpPost, config.watchman.send_to))
     config = replace(config, chain=await chains.start(stack, home, config.chain))
     chain = await chains.connect(stack, config.chain)
     files = await stack.enter_async_context(AsyncExitStack())
@@ -62,7 +63,7 @@ async def make_node(stack: AsyncExitStack, home: Home, config: Config, keyring: 
         payout=keyring.payout,
         random=os.urandom,
         close=files.aclose,
-        posts=tuple(map(HttpPost, config.watchman.send_to)),
+        posts=posts,
         watched=WatchedFiles(home.watched) if config.watchman.listen else None,
     )
     nodes.append(Node(config, parts))

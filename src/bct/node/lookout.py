@@ -93,6 +93,7 @@ class Lookout:
         self.guarded: dict[tuple[str, Outpoint], Guarded] = {}
         self.newest: Header | None = None
         self.reachable = True
+        self._outpoints: set[Outpoint] = set()
         self._chain = sources[0]
         self._store = store
         self._bell = bell
@@ -124,10 +125,10 @@ class Lookout:
 
     def _add(self, guarded: Guarded) -> None:
         self.guarded[guarded.owner, guarded.outpoint] = guarded
+        self._outpoints.add(guarded.outpoint)
 
     def _heard(self, tx: Tx) -> bool:
-        known = {outpoint for _, outpoint in self.guarded}
-        return any(i.outpoint in known for i in tx.inputs)
+        return any(i.outpoint in self._outpoints for i in tx.inputs)
 
     # -- what is handed over ------------------------------------------------------------------------------------------
 
@@ -218,6 +219,7 @@ class Lookout:
         with suppress(StoreError):  # it is found again at the next start, and let go again
             await self._store.drop(guarded.owner, guarded.outpoint)
         self.guarded.pop((guarded.owner, guarded.outpoint), None)
+        self._outpoints = {outpoint for _, outpoint in self.guarded}
         self._handing.is_over(guarded.outpoint)
         log.info("watched to the end", channel=str(guarded.outpoint), state=guarded.state.value)
 

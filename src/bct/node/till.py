@@ -24,6 +24,7 @@ from bct.channel.exposure import Sighting, Unconfirmed
 from bct.channel.state import FINAL_STATES, Event, Role, State, can
 from bct.channel.store import ChannelStore, SavedPayee
 from bct.channel.timing import check_clock, now_of, settle_reason
+from bct.channel.watched import paid_to_others
 from bct.config import ChannelConfig
 from bct.errors import ChainError, RemoteProtocolError, StoreError, TemporaryError
 from bct.node.peer import Peer
@@ -404,7 +405,7 @@ class Till:
     async def _settle(self, earning: Earning, reason: str) -> None:
         payee = earning.account.payee
         tx = earning.made()
-        if tx is None and payee.can_settle:
+        if payee.can_settle and (tx is None or paid_to_others(tx, payee.params.change) < payee.paid):
             tx, earning.commitment = payee.settlement(self.keys.derive(earning.account.nonce))
             earning.settlement = tx.serialize()
         await self._tried(self._ledger.wait(self._appended), earning)
