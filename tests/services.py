@@ -46,11 +46,12 @@ class Services:
         poll: float = 0.1,
         rate: float = QUICK,
         timeout: float = TIMEOUT,
+        file: Path | None = None,
     ) -> ChainServices:
-        """A fresh one. own_headers: from the headers service, not from WhatsOnChain."""
+        """A fresh one. own_headers: from the headers service, not from WhatsOnChain. file: for its headers."""
         woc = Woc(self.woc_url, Network.REGTEST, rate=rate, timeout=timeout)
         source: HeaderSource = BlockHeadersService(self.headers_url) if own_headers else WocHeaders(woc.web)
-        headers = Headers(RULES[Network.REGTEST], source, self.file)
+        headers = Headers(RULES[Network.REGTEST], source, file or self.file)
         arc = Arc(self.arc_url, callback=callback, timeout=timeout)
         return ChainServices(Network.REGTEST, arc, woc, headers, news or News(), poll)
 

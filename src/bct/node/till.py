@@ -63,10 +63,10 @@ class Earning:
         """Receipts that are being saved, to be answered then."""
 
     def saw(self, sightings: Iterable[Sighting]) -> None:
-        """Each source's first answer and its newest are enough to judge by, and every change of mind."""
+        """While a source stays of one mind, its first answer and its newest are enough to judge by."""
         for sighting in sightings:
             before = [one for one in self.sightings if one.source == sighting.source]
-            if len(before) > 1 and before[-1].outcome is sighting.outcome:
+            if [one.outcome for one in before[-2:]] == [sighting.outcome] * 2:
                 self.sightings.remove(before[-1])
             self.sightings.append(sighting)
 
