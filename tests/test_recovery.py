@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
 from bct.backends.chain_node import ChainNode
 from bct.backends.regtest_miner import RegtestMiner
 from bct.bitcoin.chain import HistoryItem, Outcome, Spend
+from bct.bitcoin.hd import words_of_entropy
 from bct.bitcoin.script import p2pkh
 from bct.bitcoin.tx import Tx, TxOutput
 from bct.channel.lock import Lock
@@ -68,8 +71,8 @@ def found(result: Recovered) -> list[tuple[int, Path]]:
     return sorted((coin.value, coin.path) for coin in result.coins)
 
 
-def channel_lock(anchor: Outpoint, vout: int) -> bytes:
-    return Lock(KEYRING.key(channel_payer(anchor, vout)).public, SEEDER.public, EXPIRY).script()
+def channel_lock(anchor: Outpoint, vout: int, keyring: Keyring = KEYRING) -> bytes:
+    return Lock(keyring.key(channel_payer(anchor, vout)).public, SEEDER.public, EXPIRY).script()
 
 
 def fund(book: Book, *spend: Outpoint, capacities: tuple[int, ...] = (5000,), change: int = 900) -> Tx:
@@ -235,21 +238,22 @@ async def told(chain: ChainNode, ask: Ask) -> Answer:
 
 @pytest.mark.anyio
 async def test_on_a_real_node_coins_and_a_channel_come_back(chain: ChainNode, miner: RegtestMiner) -> None:
-    await miner.pay(script((*RECEIVE, 0)), 20_000, 1)
+    keyring = Keyring.of_words(words_of_entropy(secrets.token_bytes(16)))  # the chain is shared with other tests
+    await miner.pay(p2pkh(keyring.key((*RECEIVE, 0)).hash), 20_000, 1)
     await miner.mine(1)
-    before = await recovered_from(chain, KEYRING)
+    before = await recovered_from(chain, keyring)
     (coin,) = before.coins
     assert (coin.value, coin.path) == (20_000, (*RECEIVE, 0))
     assert coin.height is not None
 
     plan = select(before.coins, [Want(Satoshi(12_000), LOCK_SIZE)], 500)
-    lock = channel_lock(plan.anchor, plan.vout(0))
-    tx = sign(plan.build([lock], KEYRING.key((*CHANGE, 0)).hash), plan.coins, KEYRING.key)
+    lock = channel_lock(plan.anchor, plan.vout(0), keyring)
+    tx = sign(plan.build([lock], keyring.key((*CHANGE, 0)).hash), plan.coins, keyring.key)
     (said,) = await chain.broadcast([tx.serialize()])
     assert said.outcome is Outcome.ACCEPTED, said.detail
     assert tx.outputs[plan.vout(0)] == TxOutput(Satoshi(12_000), lock)
 
-    after = await recovered_from(chain, KEYRING)
+    after = await recovered_from(chain, keyring)
     assert [(c.value, c.path, c.height) for c in after.coins] == [(plan.change, (*CHANGE, 0), None)]
     assert [(c.outpoint, c.capacity) for c in after.channels] == [(outpoint(tx, plan.vout(0)), 12_000)]
-    assert p2pkh(KEYRING.key(after.coins[0].path).hash) == tx.outputs[1].script
+    assert p2pkh(keyring.key(after.coins[0].path).hash) == tx.outputs[1].script
