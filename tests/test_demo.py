@@ -20,7 +20,7 @@ from bct.backends.regtest_node import RegtestNode
 from bct.bitcoin import address
 from bct.bitcoin.chain import Network
 from bct.bitcoin.tx import Tx
-from bct.cli.demo.judge import Figures, Seen, judge
+from bct.cli.demo.judge import Encore, Figures, Seen, judge
 from bct.units import PubKeyHash, txid_hex
 from tests.nodes import running_node
 from tests.test_paid_viewing import fund, publish, watch
@@ -86,6 +86,7 @@ def test_the_demo(tmp_path: Path) -> None:
     assert got.chain_matches_ledger
     assert {len(got.funding_txid), len(got.settlement_txid)} == {64}
     assert "All of it is so" in done.stdout
+    assert "2 transactions, 0 of them for the second title" in done.stdout
     assert got.funding_txid in done.stdout
     assert os.listdir(tmp_path) == ["figures.json"], "something was left behind"
 
@@ -164,6 +165,8 @@ async def test_check_chain_recomputes_a_settlement_and_finds_a_wrong_share(
     assert (found["creator_satoshi"], found["seeder_satoshi"], found["satoshi_paid"]) == (37, 25, 62)
     assert found["capacity_satoshi"] == 62 + found["payer_change_satoshi"] + found["settlement_fee_satoshi"]
     assert found["onchain_txs"] == 2
+    height = await miner.height()
+    assert [check_chain(said | {"quiet": blocks})[1]["quiet_txs"] for blocks in (f"{since}:{height}", "0:0")] == [2, 0]
     for lie, word in (
         ({"share": 5000}, "creator"),
         ({"pieces": 63}, "seeder"),
@@ -253,6 +256,7 @@ CHAIN = {
     "wrong": [],
 }
 CHANNEL = {"outpoint": "aa:0", "txid": "bb", "capacity": 120, "paid": 84, "change": 6, "fee": 30}
+ENCORE = Encore((12, 11), (12, 11), {"quiet_txs": 0, "onchain_txs": 2, "wrong": []})
 SEEN = Seen(
     published={"pieces": 102, "paid_pieces": 84},
     ended={"bought": 84, "spent": 84},
@@ -265,6 +269,7 @@ SEEN = Seen(
     sha256=("cc", "cc"),
     frames=(1500, 1500),
     seek_frames=(100, 100),
+    encore=ENCORE,
     piece_length=1 << 18,
     topped_up=10_000,
     first_byte_ms=50,
@@ -310,6 +315,13 @@ def test_each_claim_can_fail(field: str, lie: Mapping[str, object], words: str) 
         ("sha256", ("cc", "dd"), "other bytes"),
         ("frames", (1500, 1499), "1499 pictures were decoded of 1500"),
         ("seek_frames", (100, 0), "after a jump 0 pictures"),
+        ("encore", replace(ENCORE, chain={"quiet_txs": 2, "wrong": []}), "put 2 transactions on the chain"),
+        ("encore", replace(ENCORE, bought=(12, 10)), "(12, 10) pieces were bought of (12, 11)"),
+        (
+            "encore",
+            replace(ENCORE, chain={"quiet_txs": 0, "wrong": ["not so: one"]}),
+            "over one payment channel: not so: one",
+        ),
     ],
 )
 def test_each_comparison_can_fail(field: str, lie: Any, words: str) -> None:

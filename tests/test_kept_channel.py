@@ -152,6 +152,7 @@ async def test_nothing_is_said_to_somebody_else_at_the_seeders_address(
         with pytest.raises(TemporaryError):
             await viewer.close_channel(only(viewer).outpoint)
         assert only(viewer).payer.state is State.OPEN
+        assert only(viewer) in viewer.purse.idle(), "what a stranger says of it counts for nothing"
         assert other.till.book.accounts == {}
 
 
@@ -223,9 +224,10 @@ async def test_a_channel_whose_lines_are_full_is_not_offered_to_another_creators
     tmp_path: Path, chain: ChainNode, miner: RegtestMiner
 ) -> None:
     """Eight outputs hold six creators. The seventh's title opens a channel of its own, and nobody is at fault."""
+    store = MemoryStore()
     async with (
         running_node(tmp_path / "seeder", chain, max_outputs=3) as seeder,
-        running_node(tmp_path / "viewer", chain) as viewer,
+        running_node(tmp_path / "viewer", chain, store=store) as viewer,
     ):
         await fund(viewer, miner)
         first = await publish(seeder, tmp_path / "seeder", PIECES)
@@ -234,6 +236,7 @@ async def test_a_channel_whose_lines_are_full_is_not_offered_to_another_creators
         kept = only(viewer)
         await watched(viewer, second.link, second.film, keep=False)
         assert len(viewer.purse.spendings) == 2
+        assert store.noted == []
         await viewer.close_channel(kept.outpoint)
         assert all(spending.payer.state is State.SETTLED for spending in viewer.purse.spendings.values())
 

@@ -4,9 +4,10 @@
         --settlement TXID --creator ADDRESS --seeder ADDRESS --share 6000 --price 1 --pieces 85 --since 102
 
 Recomputes every satoshi from the two transactions, the outputs that the first one spends, and the blocks after height
-`since`; compares them with what so many pieces at that price and share should have come to. Prints one JSON object;
-"wrong" lists what is off, a sentence each, and then the exit code is 1. Nothing the node says about a transaction is
-believed but its bytes, and those only under the id that they hash to.
+`since`; compares them with what so many pieces at that price and share should have come to. For several titles over one
+channel, creator, share and pieces are given once for each; --quiet 110:112 counts the transactions in blocks 111 and
+112. Prints one JSON object; "wrong" lists what is off, a sentence each, and then the exit code is 1. Nothing the node
+says about a transaction is believed but its bytes, and those only under the id that they hash to.
 """
 
 from __future__ import annotations
@@ -49,10 +50,14 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Recomputes one payment channel from the chain.")
-    for name in ("rpc", "cookie", "funding", "settlement", "creator", "seeder"):
+    for name in ("rpc", "cookie", "funding", "settlement", "seeder"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("share", "price", "pieces", "since"):
+    for name in ("price", "since"):
         parser.add_argument(f"--{name}", required=True, type=int)
+    parser.add_argument("--creator", required=True, action="append")
+    for name in ("share", "pieces"):
+        parser.add_argument(f"--{name}", required=True, type=int, action="append")
+    parser.add_argument("--quiet", default="0:0")
     return parser.parse_args()
 
 
@@ -61,22 +66,27 @@ def examine(ask: Ask, said: argparse.Namespace) -> dict[str, Any]:
     funding, settlement = fetch(ask, said.funding), fetch(ask, said.settlement)
     spent, vout, sequence = settlement.spends[0]
     capacity, lock = funding.pays[vout] if vout < len(funding.pays) else (0, b"")
-    creator, seeder = p2pkh(said.creator), p2pkh(said.seeder)
-    creator_got = sum(value for value, script in settlement.pays if script == creator)
+    parts = shares(said)
+    seeder = p2pkh(said.seeder)
+    got = {creator: sum(value for value, script in settlement.pays if script == p2pkh(creator)) for creator in parts}
+    creators_got, creators_part = sum(got.values()), sum(parts.values())
     seeder_got = sum(value for value, script in settlement.pays if script == seeder)
-    change = [value for value, script in settlement.pays if script not in (creator, seeder)]
+    known = {seeder, *map(p2pkh, parts)}
+    change = [value for value, script in settlement.pays if script not in known]
     put_in = sum(fetch(ask, txid).pays[index][0] for txid, index, _ in funding.spends)
     funding_fee = put_in - sum(value for value, _ in funding.pays)
     settlement_fee = capacity - sum(value for value, _ in settlement.pays)
     mined = list(mined_since(ask, said.since))
-    total = said.pieces * said.price
-    creators_part = total * said.share // WHOLE
+    total = sum(said.pieces) * said.price
     truths = {
         "the settlement spends the funding transaction, and nothing else": len(settlement.spends) == 1
         and spent == said.funding,
         "the settlement is final": sequence == 0xFFFFFFFF and settlement.locktime == 0,
         "the capacity is locked, not simply paid to a key": len(lock) != 25 and capacity > 0,
-        f"the creator has {creators_part} sat of {total}, not {creator_got}": creator_got == creators_part,
+        **{
+            f"the creator {one} has {parts[one]} sat of {total}, not {got[one]}": got[one] == parts[one]
+            for one in parts
+        },
         f"the seeder has {total - creators_part} sat of {total}, not {seeder_got}": seeder_got == total - creators_part,
         f"one output at most is the viewer's change, not {len(change)}": len(change) <= 1,
         f"the funding fee of {funding_fee} sat pays for {funding.size} bytes": pays_for(funding_fee, funding.size),
@@ -87,8 +97,8 @@ def examine(ask: Ask, said: argparse.Namespace) -> dict[str, Any]:
         == sorted((said.funding, said.settlement)),
     }
     return {
-        "satoshi_paid": creator_got + seeder_got,
-        "creator_satoshi": creator_got,
+        "satoshi_paid": creators_got + seeder_got,
+        "creator_satoshi": creators_got,
         "seeder_satoshi": seeder_got,
         "payer_change_satoshi": sum(change),
         "capacity_satoshi": capacity,
@@ -96,17 +106,26 @@ def examine(ask: Ask, said: argparse.Namespace) -> dict[str, Any]:
         "settlement_fee_satoshi": settlement_fee,
         "onchain_fee_satoshi": funding_fee + settlement_fee,
         "onchain_txs": len(mined),
+        "quiet_txs": len(list(mined_since(ask, *map(int, said.quiet.split(":"))))),
         "wrong": [f"not so: {truth}" for truth, holds in truths.items() if not holds],
     }
+
+
+def shares(said: argparse.Namespace) -> dict[str, int]:
+    """Satoshis by creator: each title's part is rounded by itself."""
+    parts: dict[str, int] = {}
+    for creator, share, pieces in zip(said.creator, said.share, said.pieces, strict=True):
+        parts[creator] = parts.get(creator, 0) + pieces * said.price * share // WHOLE
+    return parts
 
 
 def pays_for(fee: int, size: int) -> bool:
     return 1000 * fee >= LEAST_RATE * size
 
 
-def mined_since(ask: Ask, height: int) -> Iterator[str]:
-    """Every transaction of the blocks above `height` but those that mint coins."""
-    for one in range(height + 1, ask("getblockcount") + 1):
+def mined_since(ask: Ask, height: int, last: int | None = None) -> Iterator[str]:
+    """Every transaction of the blocks above `height`, up to `last`, but those that mint coins."""
+    for one in range(height + 1, (ask("getblockcount") if last is None else last) + 1):
         yield from ask("getblock", ask("getblockhash", one))["tx"][1:]
 
 

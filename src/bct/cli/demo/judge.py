@@ -16,11 +16,21 @@ OTHER_MESSAGES = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Encore:
+    """Two short titles over one payment channel. pieces: for sale, bought: of each. chain: by `tools/check_chain.py`;
+    its quiet_txs are those of the blocks from the first one's end to the second one's, before the settlement."""
+
+    pieces: tuple[int, int]
+    bought: tuple[int, int]
+    chain: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """Everything that is judged. published: by `bct publish`. ended: the play as the viewer's node closed it. earned,
     spent: the payment channel as seeder and viewer tell it. wallets: satoshis by party, confirmed. chain, wire, plain:
     by the programs under tools/. sha256: of the creator's file and of the stream. frames, seek_frames: pictures of the
-    source and through the URL. topped_up: satoshis."""
+    source and through the URL. encore: the second act; everything else is of the first. topped_up: satoshis."""
 
     published: Mapping[str, Any]
     ended: Mapping[str, Any]
@@ -33,6 +43,7 @@ class Seen:
     sha256: tuple[str, str]
     frames: tuple[int, int]
     seek_frames: tuple[int, int]
+    encore: Encore
     piece_length: int
     topped_up: int
     first_byte_ms: int
@@ -192,6 +203,19 @@ def _claims(seen: Seen, figures: Figures, disagreements: str) -> Iterator[Claim]
         "and does not ask in vain",
         plain["messages"] <= most,
         f"an ordinary client and the seeder exchanged {plain['messages']} messages, and {most} would have done",
+    )
+
+    encore = seen.encore
+    yield _claim(
+        "a second title over an open payment channel put 0 transactions on the chain",
+        encore.chain["quiet_txs"] == 0 and encore.bought == encore.pieces,
+        f"a second title over an open payment channel put {encore.chain['quiet_txs']} transactions on the chain; "
+        f"{encore.bought} pieces were bought of {encore.pieces}",
+    )
+    yield _claim(
+        "one funding and one settlement paid the creators of both titles",
+        not encore.chain["wrong"],
+        "two titles over one payment channel: " + "; ".join(encore.chain["wrong"]),
     )
 
 

@@ -1,6 +1,6 @@
 """Creator, seeder and viewer: a data directory and a process each, driven as their owners would, by verbs and the API.
 
-Nothing is shared between them but the chain, and what one passes to another is a link.
+Nothing is shared between them but the chain, whose blocks somebody mines, and what one passes to another is a link.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from bct.cli.client import NodeClient, error_of
 from bct.cli.demo import programs
 from bct.cli.home import Home
 from bct.config import ChainConfig
 from bct.errors import BctError
+
+MINE_SECONDS = 30.0
 
 _CONFIG = """\
 [chain]
@@ -80,3 +84,10 @@ class Party:
         if "error" in said:
             raise BctError(f"the {self.name}'s bct {word}: {error_of(said)}")
         return said
+
+
+async def mine(chain: ChainConfig) -> int:
+    """One block; the chain's new height."""
+    async with httpx.AsyncClient(trust_env=False, timeout=MINE_SECONDS) as http:
+        answer = await http.post(f"{chain.faucet}/mine", json={"blocks": 1})
+    return int(answer.json()["height"])

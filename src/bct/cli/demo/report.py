@@ -61,7 +61,7 @@ def _color(satoshi: str) -> str:
 
 def _facts(seen: Seen, figures: Figures) -> Table:
     table = Table.grid(padding=(0, 2))
-    chain, length = seen.chain, seen.piece_length // 1024
+    chain, encore, length = seen.chain, seen.encore, seen.piece_length // 1024
     for name, text in (
         ("film", f"{figures.pieces_total} pieces of {length} KiB, {figures.pieces_free} of them free"),
         ("first byte", f"{figures.first_byte_ms} ms after play"),
@@ -72,6 +72,8 @@ def _facts(seen: Seen, figures: Figures) -> Table:
         ("", f"locked {figures.capacity_satoshi} sat; {chain['funding_fee_satoshi']} sat to miners"),
         ("settlement", figures.settlement_txid),
         ("", f"{figures.payer_change_satoshi} sat came back; {chain['settlement_fee_satoshi']} sat to miners"),
+        ("two more", f"titles of {encore.pieces[0]} and {encore.pieces[1]} pieces, over one payment channel"),
+        ("", f"{encore.chain['onchain_txs']} transactions, {encore.chain['quiet_txs']} of them for the second title"),
     ):
         table.add_row(f"[dim]{name}[/]", text)
     return table

@@ -1,4 +1,7 @@
-"""What happens: published, seeded, watched to the end, settled, mined, compared; then somebody asks without paying."""
+"""What happens: published, seeded, watched to the end, settled, mined, compared; then somebody asks without paying.
+
+And when all of that has been measured, a second act (`encore`).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from bct.cli import chains
-from bct.cli.demo import witnesses
+from bct.cli.demo import encore, witnesses
 from bct.cli.demo.checkout import Checkout
+from bct.cli.demo.encore import Stage
 from bct.cli.demo.judge import Seen, Verdict, judge
-from bct.cli.demo.parties import Party
+from bct.cli.demo.parties import Party, mine
 from bct.cli.demo.witnesses import Wire
 from bct.cli.home import Home
 from bct.config import ChainConfig
@@ -91,15 +93,17 @@ class _Story:
         wire = await Wire.start(
             self._stack, self._checkout.watch_wire, self._seeder.listen, _free(published), PIECE, self._log
         )
-        since = await _mine(chain)
+        since = await mine(chain)
         watched = await self._watch(_by_way_of(seeded["link"], wire.address))
-        await _mine(chain)
+        await mine(chain)
         spent = await self._channel(self._viewer)
         earned = await self._channel(self._seeder)
         counted = await self._recompute(chain, published, spent, since)
         wallets = await self._wallets(counted)
         self._say(f"{counted['onchain_txs']} transactions mined; the chain was read by somebody else")
-        plain = await self._ask_without_paying(published)
+        stage = Stage(*self._parties, chain, self._checkout, self._home, self._log, self._say)
+        plain, clips = await asyncio.gather(self._ask_without_paying(published), encore.prepare(stage))
+        second_act = await encore.play(stage, clips)
         original = hashlib.sha256(self._prepared(published).read_bytes()).hexdigest()
         seen = Seen(
             published=published,
@@ -113,6 +117,7 @@ class _Story:
             sha256=(original, watched.sha256),
             frames=(await witnesses.pictures(str(self._checkout.film), self._log, (), ("-c", "copy")), watched.frames),
             seek_frames=(await self._decode(str(self._checkout.film), jump=True), watched.seek_frames),
+            encore=second_act,
             piece_length=PIECE,
             topped_up=TOPUP,
             first_byte_ms=watched.first_byte_ms,
@@ -239,10 +244,3 @@ def _by_way_of(text: str, address: str) -> str:
     seeders = link.parse(text)
     assert isinstance(seeders, TorrentLink)
     return str(replace(seeders, peers=(link.parse_peer(address),)))
-
-
-async def _mine(chain: ChainConfig) -> int:
-    """One block; the chain's new height."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
-        answer = await http.post(f"{chain.faucet}/mine", json={"blocks": 1})
-    return int(answer.json()["height"])

@@ -42,8 +42,10 @@ class Wire:
 
 
 async def tool(program: Path, log: Path, **arguments: object) -> dict[str, Any]:
-    """What one of the programs under tools/ found. Raises BctError when it found nothing."""
-    given = [f"--{name}={value}" for name, value in arguments.items()]
+    """What one of the programs under tools/ found. An argument that is a tuple is given once for each. Raises BctError
+    when it found nothing."""
+    each = ((name, value if isinstance(value, tuple) else (value,)) for name, value in arguments.items())
+    given = [f"--{name}={one}" for name, values in each for one in values]
     printed, _ = await programs.run((sys.executable, program, *given), log)
     try:
         found: dict[str, Any] = json.loads(printed)
@@ -62,6 +64,14 @@ async def pictures(source: str, log: Path, before: tuple[str, ...] = (), after: 
     if code or not counts:
         raise BctError(f"ffmpeg stumbled over {source}: see {log}")
     return int(counts[-1])
+
+
+async def cut(film: Path, start: float, seconds: float, into: Path, log: Path) -> None:
+    """Some seconds of the film as a film of its own, pictures and sound as they are. Raises BctError."""
+    ffmpeg = (imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-ss", str(start), "-i", film)
+    _, code = await programs.run((*ffmpeg, "-t", str(seconds), "-c", "copy", into), log)
+    if code:
+        raise BctError(f"ffmpeg made no short film of {film}: see {log}")
 
 
 async def first_byte(url: str) -> None:
