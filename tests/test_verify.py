@@ -181,7 +181,7 @@ def test_it_is_spelled_in_one_way() -> None:
     spaced = msgspec.json.format(truth(), indent=1)
     for raw in (spaced, truth().replace(b'"version":1', b'"version":1,"x":1'), truth().replace(b"0a", b"0A")):
         assert raw != truth()
-        with pytest.raises(RemoteProtocolError, match="export|spelled"):
+        with pytest.raises(RemoteProtocolError, match=r"export|spelled"):
             decode(raw)
     with pytest.raises(RemoteProtocolError, match="at most"):
         decode(bytes(2**28 + 1))
