@@ -28,7 +28,7 @@ def token(
 
     A watchman that runs already knows it from its next start on.
 
-    Example: `bct watchman token alice --data-dir /srv/watchman`
+    Example: `bct watchman token alice --data-dir watchman`
     """
     from bct.cli import tokens
     from bct.cli.watching import LISTEN
@@ -42,7 +42,7 @@ def token(
 def up(session: Session, settings: Set = None) -> None:
     """Watch, until Ctrl-C: take what payees hand over, and send it to the chain when they do not.
 
-    Example: `bct watchman up --data-dir /srv/watchman --set watchman.listen=0.0.0.0:8406 --set chain.url=…`
+    Example: `bct watchman up --data-dir watchman --set watchman.listen=0.0.0.0:8406 --set chain.url=…`
     """
     from bct.cli import logs, watching
 
